@@ -1,0 +1,53 @@
+"""Every limit and period of the protocol, in one place. Sizes in bytes, times in seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL: Final = 1
+"""Protocol major version; a peer whose range excludes it is refused in `hello`."""
+
+TOPIC_BYTES: Final = 120
+PUBLICATION_BYTES: Final = 64 * 1024
+REQUEST_BYTES: Final = 512 * 1024
+
+WINDOW_TOKENS: Final = 64
+"""Committed tokens a `committed` message repeats: how many lost commits the next one repairs by itself."""
+
+PAGE_TOKENS: Final = 8192
+"""Tokens in one `sync` page (five bytes each at most, so far below REQUEST_BYTES)."""
+
+DIGEST_PAGE: Final = 256
+"""Sequences in one beat."""
+
+LOOKAHEAD: Final = 16
+"""Default bound on a draft's unverified tokens; AMUSD's own logs rarely use more than this in one verify step."""
+
+LOOKAHEAD_MAX: Final = 256
+
+BEAT: Final = 0.25
+"""Period of beats. A lost window is republished at this rate, so it bounds what one lost message costs."""
+
+LIVENESS: Final = 2.0
+"""Silence after which a peer counts as gone: eight beats, so that a long garbage collection is forgiven."""
+
+LEASE: Final = 10.0
+"""A sequence lives this long without a renewal from its client."""
+
+RETAIN: Final = 60.0
+"""Finished sequences stay readable, and cancelled unknown ids stay refused, for this long."""
+
+RETRY_WITHIN: Final = 30.0
+"""No request is retried after this; below RETAIN, so a late retry of a cancelled submit meets its tombstone."""
+
+REQUEST_TIMEOUT: Final = 5.0
+"""Default deadline of one control request."""
+
+STEP_LIMIT: Final = 60.0
+"""A device step older than this is a hung device."""
+
+IDENTIFIER: Final = 40
+"""Characters of a sequence, client or draft id; three of them and a prefix fit in a topic."""
+
+STOP_STRINGS: Final = 16
+LOGPROBS: Final = 20

@@ -1,0 +1,195 @@
+"""The transport contract: bytes only, the weakest promise every network can keep.
+
+A transport is a class found by URL scheme through the entry-point group `amusd_mp.transports`. It knows nothing of
+messages, sequences or retries; reliability is written once, above it. The verify node *listens*; draft nodes and
+clients only *dial*. One URL is configured per deployment: the listener's. A dialler first has the request verb alone;
+the listener's other endpoints (opaque strings, `Listener.endpoints`) reach it inside the first reply, and
+`Dialer.attach` opens publish and subscribe from them.
+
+| verb        | promised                                                        | not promised                    |
+|-------------|-----------------------------------------------------------------|---------------------------------|
+| `publish`   | synchronous, never blocks, never raises for slow/absent readers | delivery, order over reconnects |
+| `subscribe` | bounded inbox, overflow dropped and counted, cancel-safe `get`  | history                         |
+| `request`   | one reply or one typed error within the deadline, cancel-safe   | exactly-once                    |
+| `serve`     | one reply per request, an exception becomes an error reply      | deduplication                   |
+
+Every transport must pass `amusd_mp.testing.conformance`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from amusd_mp.errors import AddressError, TransportClosed
+
+Handler = Callable[[bytes, "str | None"], Awaitable[bytes]]
+"""Answers one request: (payload, peer identity) -> reply payload."""
+
+ENTRY_POINT_GROUP = "amusd_mp.transports"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One publication. `peer` is the sender's authenticated identity, None where the transport has none."""
+
+    topic: str
+    payload: bytes
+    peer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """Limits every transport keeps. Larger payloads are refused locally (ValueError) and dropped when they arrive."""
+
+    max_topic: int = 120  # bytes
+    max_publication: int = 64 * 1024  # bytes
+    max_request: int = 512 * 1024  # bytes, request and reply alike
+    inbox: int = 4096  # publications one subscription holds before it drops the newest
+    linger: float = 0.5  # seconds that close may spend on what is still unsent
+
+
+class Subscription(ABC):
+    """A live interest in one topic prefix. Cancelling a pending `get` loses no message."""
+
+    dropped: int
+    """Publications lost because the inbox was full."""
+
+    @abstractmethod
+    async def get(self) -> Received:
+        """Return the next publication. Raises TransportClosed once closed and empty."""
+
+    @abstractmethod
+    def get_nowait(self) -> Received | None:
+        """Return the next publication that is already here, or None."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the interest. Idempotent; wakes a pending `get` with TransportClosed."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Received:
+        try:
+            return await self.get()
+        except TransportClosed:
+            raise StopAsyncIteration from None
+
+
+class Endpoint(ABC):
+    """What both ends can do: publish, subscribe, close."""
+
+    url: str
+    """The control URL: what a listener really bound (port 0 resolved), what a dialler dialled."""
+
+    @abstractmethod
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send to whoever subscribes now; whole or not at all.
+
+        Raises ValueError for a topic or payload over its limit, TransportClosed after close. Nothing else.
+        """
+
+    @abstractmethod
+    def subscribe(self, prefix: str) -> Subscription:
+        """Receive every publication of the other side whose topic starts with `prefix` ("" is everything)."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything: tasks, sockets, files. Idempotent. Pending calls end with TransportClosed."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Listener(Endpoint):
+    """The end with the address. Hears what diallers publish; diallers hear what it publishes."""
+
+    endpoints: Mapping[str, str]
+    """Opaque strings for `Dialer.attach`. A wildcard host in one means the host that was dialled."""
+
+    @abstractmethod
+    def serve(self, handler: Handler) -> None:
+        """Answer requests with `handler` from now on, many at a time. To be called once.
+
+        An exception from the handler becomes a RemoteError at the requester and is logged here; the listener lives on.
+        """
+
+
+class Dialer(Endpoint):
+    """The end that dials out. Only `request` works before `attach`."""
+
+    @abstractmethod
+    async def request(self, payload: bytes, timeout: float) -> bytes:
+        """Send one request and return its reply. `timeout` in seconds covers connecting too.
+
+        Many may be pending at once. Raises Unreachable (no connection was made), RequestTimeout (connected, no reply),
+        RemoteError (the handler failed), TransportClosed, ValueError (payload over the limit). Cancel-safe: the reply
+        of an abandoned request is dropped, never handed to another.
+        """
+
+    @abstractmethod
+    async def attach(self, endpoints: Mapping[str, str]) -> None:
+        """Open publish and subscribe on the listener's other endpoints. Calling again replaces them.
+
+        Existing subscriptions carry over. Raises AddressError for endpoints it cannot read.
+        """
+
+
+class Transport(ABC):
+    """One URL scheme. Instances are cheap and hold no connection."""
+
+    scheme: str
+
+    @abstractmethod
+    async def listen(self, url: str, options: TransportOptions) -> Listener:
+        """Bind. Raises AddressError naming the address and the remedy (taken, not local, malformed)."""
+
+    @abstractmethod
+    async def dial(self, url: str, options: TransportOptions) -> Dialer:
+        """Prepare to talk to a listener. It need not be there yet.
+
+        Raises AddressError when the address is malformed or its name does not resolve.
+        """
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a transport URL. Raises AddressError if it has none."""
+    scheme = urlsplit(url).scheme
+    if not scheme or "://" not in url:
+        raise AddressError(f"{url!r} is not a transport URL; write for example tcp://127.0.0.1:5601", address=url)
+    return scheme
+
+
+def find(url: str) -> Transport:
+    """Return the transport for a URL's scheme. Raises AddressError listing the known schemes."""
+    scheme = scheme_of(url)
+    known = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if scheme not in known:
+        raise AddressError(
+            f"no transport for {scheme!r} in {url!r}; installed: {', '.join(sorted(known))}", address=url
+        )
+    factory = known[scheme].load()
+    transport = factory()
+    assert isinstance(transport, Transport)
+    return transport
+
+
+async def listen(url: str, options: TransportOptions | None = None) -> Listener:
+    """Bind a URL with the transport of its scheme."""
+    return await find(url).listen(url, options or TransportOptions())
+
+
+async def dial(url: str, options: TransportOptions | None = None) -> Dialer:
+    """Dial a URL with the transport of its scheme."""
+    return await find(url).dial(url, options or TransportOptions())
