@@ -1,0 +1,165 @@
+"""What drafts have proposed for one sequence: a tree of guesses per draft, judged by content alone.
+
+A window counts only where its tokens after `base` run through the committed tokens (rule V2); publisher numbers filter
+out what is older than the window already held. Paths beyond the committed tokens come out; nothing here decides how
+much of a path is used (`core.policy` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from amusd_mp.core.messages import Draft
+
+ROOT = -1
+
+
+def path_beyond(committed: Sequence[int], base: int, tokens: Sequence[int], parents: Sequence[int] | None) -> list[int]:
+    """Return the longest guess of a window that continues `committed`, or [] where it contradicts it.
+
+    `committed` holds every id from position 0. Among paths of equal length the one proposed first wins.
+    """
+    length = len(committed)
+    if base > length:
+        return []
+    if parents is None:
+        known = length - base
+        if known >= len(tokens):
+            return []
+        for i in range(known):
+            if tokens[i] != committed[base + i]:
+                return []
+        return list(tokens[known:])
+    node = ROOT
+    for position in range(base, length):
+        step = (i for i, parent in enumerate(parents) if parent == node and tokens[i] == committed[position])
+        found = next(step, None)
+        if found is None:
+            return []
+        node = found
+    return _deepest(node, tokens, parents)
+
+
+def _deepest(node: int, tokens: Sequence[int], parents: Sequence[int]) -> list[int]:
+    """Return the tokens below `node` along the longest branch. One pass: a parent comes before its children."""
+    depth = {node: 0}
+    best = node
+    for i, parent in enumerate(parents):
+        if i != node and parent in depth:
+            depth[i] = depth[parent] + 1
+            if depth[i] > depth[best]:
+                best = i
+    path: list[int] = []
+    while best != node:
+        path.append(tokens[best])
+        best = parents[best]
+    return path[::-1]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The newest window of one draft for one sequence, and how well this draft's guesses have done on it."""
+
+    number: int
+    base: int
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...] | None
+    arrived: float
+    drafted: int
+    rollbacks: int
+    acceptance: float = 0.7  # a weak prior: the bundled pair's greedy agreement, and near what 1B/8B pairs reach
+    missed: bool = False  # a token it should have sent did not come in time; no waiting until its next window
+
+    def judge(self, proposed: int, accepted: int) -> None:
+        """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable."""
+        for i in range(min(proposed, accepted + 1)):
+            self.acceptance += 0.05 * ((1.0 if i < accepted else 0.0) - self.acceptance)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The best path to verify next, and whose it is ("" and () when there is none)."""
+
+    draft: str = ""
+    tokens: tuple[int, ...] = ()
+    acceptance: float = 0.0
+
+    def cut(self, k: int) -> Proposal:
+        """Return the first k tokens of this proposal."""
+        return self if len(self.tokens) <= k else Proposal(self.draft, self.tokens[:k], self.acceptance)
+
+
+class ProposalStore:
+    """The windows of every draft for one sequence."""
+
+    def __init__(self) -> None:
+        self.by_draft: dict[str, Evidence] = {}
+        self._left_drafted = 0
+        self._left_rollbacks = 0
+
+    def put(self, draft: str, number: int, window: Draft, now: float) -> bool:
+        """Keep a window unless a newer one of the same draft is held. Return whether it was kept."""
+        held = self.by_draft.get(draft)
+        if held is None:
+            self.by_draft[draft] = Evidence(
+                number, window.base, window.tokens, window.parents, now, window.drafted, window.rollbacks
+            )
+            return True
+        if number <= held.number:
+            return False
+        held.number, held.arrived, held.missed = number, now, False
+        held.base, held.tokens, held.parents = window.base, window.tokens, window.parents
+        held.drafted, held.rollbacks = window.drafted, window.rollbacks
+        return True
+
+    def drop(self, draft: str) -> None:
+        """Forget the guesses of a draft that left; its work stays counted."""
+        left = self.by_draft.pop(draft, None)
+        if left is not None:
+            self._left_drafted += left.drafted
+            self._left_rollbacks += left.rollbacks
+
+    def best(self, committed: Sequence[int]) -> Proposal:
+        """Return the path of which most tokens can be expected to be accepted."""
+        best, value = Proposal(), 0.0
+        for draft, evidence in self.by_draft.items():
+            path = path_beyond(committed, evidence.base, evidence.tokens, evidence.parents)
+            expected = expected_accepted(evidence.acceptance, len(path))
+            if path and (expected > value or not best.tokens):
+                best, value = Proposal(draft, tuple(path), evidence.acceptance), expected
+        return best
+
+    def mark_missed(self) -> None:
+        """Wait for no draft again until its next window: what it should have sent did not come in time."""
+        for evidence in self.by_draft.values():
+            evidence.missed = True
+
+    @property
+    def all_missed(self) -> bool:
+        """True if there are drafts and none of them is worth waiting for."""
+        return bool(self.by_draft) and all(evidence.missed for evidence in self.by_draft.values())
+
+    @property
+    def best_acceptance(self) -> float:
+        """The acceptance to expect of a token that is still to come, 0 without a draft."""
+        return max((evidence.acceptance for evidence in self.by_draft.values()), default=0.0)
+
+    @property
+    def drafted(self) -> int:
+        """Tokens drafted for this sequence, over all drafts, as far as they told."""
+        return self._left_drafted + sum(evidence.drafted for evidence in self.by_draft.values())
+
+    @property
+    def rollbacks(self) -> int:
+        """Rollbacks over all drafts."""
+        return self._left_rollbacks + sum(evidence.rollbacks for evidence in self.by_draft.values())
+
+
+def expected_accepted(acceptance: float, k: int) -> float:
+    """Return a + a^2 + ... + a^k: how many of k guesses survive when each does so with probability a."""
+    total, power = 0.0, 1.0
+    for _ in range(k):
+        power *= acceptance
+        total += power
+    return total

@@ -1,0 +1,292 @@
+"""The verify side as a state machine: take what arrives, say what to compute, take the result, say what changed.
+
+`plan` and `apply` bracket one device step; between them requests and windows may arrive at any time. A step pins what
+it uses (rule V6): its result is matched by sequence, one closed meanwhile gets nothing from it, and its row is free
+only afterwards. Prompts are fed in chunks, in steps of their own that take turns with decode steps, so a long prompt
+never stalls the sequences being decoded for longer than one chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amusd_mp.core.messages import Committed, Draft, Finish
+from amusd_mp.core.overlap import OverlapMeter
+from amusd_mp.core.params import Strategy
+from amusd_mp.core.policy import Policy, RowView
+from amusd_mp.core.proposals import Proposal
+from amusd_mp.core.step import Block, Picked, Step, StepResult
+from amusd_mp.core.tempo import Tempo
+from amusd_mp.core.verify_sequence import VerifySequence
+
+PREFILL_CHUNK = 256
+"""Prompt tokens of one sequence in one step: 0.1 to 0.2 s of a 25 M model on one core, far less on a GPU."""
+
+PATIENCE = 1.0
+"""Seconds after which an alternating step goes without its round of proposals: half the liveness time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One sequence's share of the step in flight: the proposals pinned for it."""
+
+    sequence: VerifySequence
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The step the device is running."""
+
+    step: Step
+    parts: tuple[Part, ...]
+    began: float
+    prefill: bool
+
+
+class VerifyCore:
+    """Every live sequence of one verify node with `rows` cache rows, over a vocabulary of `vocabulary` ids."""
+
+    def __init__(self, rows: int, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+        self.live: dict[str, VerifySequence] = {}
+        self.overlap = OverlapMeter()
+        self.policy = Policy()
+        self.wake_at: float | None = None  # when `plan` wants to be called again although nothing arrived
+        self.steps = 0
+        self.busy = 0.0
+        self._free_rows = list(range(rows))[::-1]
+        self._tempos: dict[str, Tempo] = {}
+        self._overlap_at_open: dict[str, float] = {}
+        self._in_flight: InFlight | None = None
+        self._prefilled_last = False
+
+    def __repr__(self) -> str:
+        return f"<VerifyCore {len(self.live)} live, {len(self._free_rows)} rows free, step {self.steps}>"
+
+    # ------------------------------------------------------------------------------------------ sequences
+
+    @property
+    def room(self) -> bool:
+        """True if one more sequence can be admitted."""
+        return bool(self._free_rows)
+
+    @property
+    def free_rows(self) -> int:
+        """Cache rows that no sequence holds."""
+        return len(self._free_rows)
+
+    def open(self, sequence: VerifySequence) -> None:
+        """Give an admitted sequence its row. The caller checked `room`."""
+        sequence.row = self._free_rows.pop()
+        sequence.committed_at = sequence.opened
+        sequence.tally.degraded = not self._tempos
+        self.live[sequence.name] = sequence
+        self._overlap_at_open[sequence.name] = self.overlap.total
+
+    def close(self, name: str, finish: Finish, now: float) -> Committed | None:
+        """End a live sequence and return its last publication, None if it is not live."""
+        sequence = self.live.get(name)
+        if sequence is None:
+            return None
+        self._finish(sequence, finish, now)
+        sequence.version += 1
+        sequence.rejected = ()
+        return sequence.committed()
+
+    def _finish(self, sequence: VerifySequence, finish: Finish, now: float) -> None:
+        both = self.overlap.total - self._overlap_at_open.pop(sequence.name)
+        wall = now - sequence.opened
+        sequence.close(finish, now, min(1.0, both / wall) if wall > 0 else 0.0)
+        del self.live[sequence.name]
+        for tempo in self._tempos.values():
+            tempo.forget(sequence.name)
+        if not self._pinned(sequence):
+            self._free(sequence)
+
+    def _pinned(self, sequence: VerifySequence) -> bool:
+        return self._in_flight is not None and any(part.sequence is sequence for part in self._in_flight.parts)
+
+    def _free(self, sequence: VerifySequence) -> None:
+        if sequence.row is not None:
+            self._free_rows.append(sequence.row)
+            sequence.row = None
+
+    # ------------------------------------------------------------------------------------------ drafts
+
+    @property
+    def drafts(self) -> tuple[str, ...]:
+        """Incarnations of the drafts that are joined."""
+        return tuple(self._tempos)
+
+    def join_draft(self, draft: str) -> None:
+        """Count a draft as present from now on. Idempotent."""
+        self._tempos.setdefault(draft, Tempo())
+
+    def drop_draft(self, draft: str) -> None:
+        """Forget a draft and everything it proposed; verification goes on without it."""
+        if self._tempos.pop(draft, None) is None:
+            return
+        for sequence in self.live.values():
+            sequence.proposals.drop(draft)
+            sequence.tally.degraded |= not self._tempos
+
+    def propose(self, draft: str, number: int, window: Draft, now: float) -> bool:
+        """Take a window of a joined draft. Return whether it is news (else it is old, or for an unknown sequence)."""
+        sequence, tempo = self.live.get(window.sequence), self._tempos.get(draft)
+        if sequence is None or tempo is None or window.base > sequence.length:
+            return False
+        if any(token >= self.vocabulary for token in window.tokens):
+            return False
+        before = sequence.proposals.by_draft.get(draft)
+        drafted_before = before.drafted if before is not None else 0
+        if not sequence.proposals.put(draft, number, window, now):
+            return False
+        fresh = window.drafted - drafted_before
+        if fresh > 0:
+            self.overlap.draft_step(window.seconds, now)
+            tempo.arrived(sequence.name, fresh, sequence.committed_at, now)
+        return True
+
+    def acceptance_of(self, draft: str) -> float | None:
+        """Return the mean running acceptance of a draft over the live sequences, None if it proposed nothing."""
+        found = [s.proposals.by_draft[draft].acceptance for s in self.live.values() if draft in s.proposals.by_draft]
+        return sum(found) / len(found) if found else None
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    def plan(self, now: float) -> Step | None:
+        """Return the next step, None while one is in flight or when there is nothing to do yet (see `wake_at`)."""
+        self.wake_at = None
+        if self._in_flight is not None:
+            return None
+        prefilling = [s for s in self.live.values() if s.prefilling]
+        if prefilling and not (self._prefilled_last and len(prefilling) < len(self.live)):
+            return self._prefill(prefilling, now)
+        parts = self._decode(now)
+        if parts:
+            return self._begin([self._block(part) for part in parts], parts, now, prefill=False)
+        return self._prefill(prefilling, now) if prefilling else None
+
+    def apply(self, result: StepResult, now: float) -> list[VerifySequence]:
+        """Take the result of the step in flight and return the sequences that changed, ready to publish."""
+        flight = self._in_flight
+        if flight is None or flight.step.number != result.number:
+            raise ValueError(f"result of step {result.number}, but {flight} is in flight")
+        self._in_flight = None
+        self.busy += result.seconds
+        self.overlap.verify_step(max(flight.began, now - result.seconds), now)
+        if not flight.prefill:
+            most = max(len(part.proposal.tokens) for part in flight.parts)
+            self.policy.observe(len(flight.parts), most, now - flight.began)
+        changed: list[VerifySequence] = []
+        for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
+            if part.sequence.finish is not None:
+                self._free(part.sequence)
+            elif self._settle(part, block, picked, now):
+                changed.append(part.sequence)
+        return changed
+
+    def _settle(self, part: Part, block: Block, picked: Picked, now: float) -> bool:
+        sequence, proposal = part.sequence, part.proposal
+        sequence.fed = block.start + len(block.tokens) - len(proposal.tokens)
+        if not picked.tokens:
+            return False
+        accepted, finish = sequence.settle(proposal.tokens, picked)
+        sequence.fed += accepted
+        sequence.version += 1
+        sequence.committed_at = now
+        evidence = sequence.proposals.by_draft.get(proposal.draft)
+        if evidence is not None and proposal.tokens:
+            evidence.judge(len(proposal.tokens), accepted)
+        if finish is not None:
+            self._finish(sequence, finish, now)
+        return True
+
+    def _begin(self, blocks: list[Block], parts: list[Part], now: float, prefill: bool) -> Step:
+        self.steps += 1
+        step = Step(self.steps, tuple(blocks))
+        self._in_flight = InFlight(step, tuple(parts), now, prefill)
+        self._prefilled_last = prefill
+        return step
+
+    def _prefill(self, waiting: list[VerifySequence], now: float) -> Step:
+        """Feed the next chunk of the oldest waiting sequence, and of those behind it that pad to no more than it."""
+        size = min(PREFILL_CHUNK, waiting[0].length - waiting[0].fed)
+        together = [s for s in waiting if min(PREFILL_CHUNK, s.length - s.fed) <= size][: max(1, PREFILL_CHUNK // size)]
+        blocks = []
+        for sequence in together:
+            end = min(sequence.fed + PREFILL_CHUNK, sequence.length)
+            tokens = tuple(sequence.ids[sequence.fed : end])
+            blocks.append(self._feed(sequence, tokens, 1 if end == sequence.length else 0))
+        return self._begin(blocks, [Part(s, Proposal()) for s in together], now, prefill=True)
+
+    def _block(self, part: Part) -> Block:
+        sequence, path = part.sequence, part.proposal.tokens
+        return self._feed(sequence, (sequence.ids[-1], *path), len(path) + 1)
+
+    @staticmethod
+    def _feed(sequence: VerifySequence, tokens: tuple[int, ...], picks: int) -> Block:
+        assert sequence.row is not None
+        return Block(sequence.name, sequence.row, sequence.fed, tokens, picks, sequence.params, sequence.prompt_length)
+
+    # ------------------------------------------------------------------------------------------ what to use
+
+    def _decode(self, now: float) -> list[Part]:
+        """Choose the sequences and proposals of the next decode step; none, with `wake_at` set, where waiting pays."""
+        rounds: list[Part] = []
+        open_choice: list[tuple[Part, RowView]] = []
+        for sequence in self.live.values():
+            if sequence.prefilling:
+                continue
+            usable = sequence.usable()
+            proposal = sequence.proposals.best(sequence.ids) if usable else Proposal()
+            if sequence.speculation.strategy is not Strategy.ALTERNATING:
+                open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
+            elif not self._awaits_round(sequence, len(proposal.tokens), usable, now):
+                rounds.append(Part(sequence, proposal.cut(usable)))
+        if not open_choice:
+            return rounds
+        decision = self.policy.decide([view for _, view in open_choice], now, may_wait=not rounds)
+        if decision.wait_until is not None:
+            self._wake_by(decision.wait_until)
+            return []
+        for (part, view), k in zip(open_choice, decision.ks, strict=True):
+            part.sequence.idle_steps = part.sequence.idle_steps + 1 if view.valid and not k else 0
+            if decision.missed and view.next_in is not None:
+                part.sequence.proposals.mark_missed()
+            rounds.append(Part(part.sequence, part.proposal.cut(k)))
+        return rounds
+
+    def _view(self, sequence: VerifySequence, proposal: Proposal, usable: int, now: float) -> RowView:
+        valid = len(proposal.tokens)
+        return RowView(
+            valid=min(usable, valid),
+            usable=usable,
+            acceptance=proposal.acceptance if valid else sequence.proposals.best_acceptance,
+            next_in=self._next_in(sequence, valid, now) if usable > valid else None,
+            idle=sequence.idle_steps,
+        )
+
+    def _next_in(self, sequence: VerifySequence, valid: int, now: float) -> float | None:
+        """Return in how many seconds the next usable token is expected, None if none should be waited for."""
+        expected = [
+            self._tempos[draft].next_in(valid > 0, evidence.arrived, sequence.committed_at, now)
+            for draft, evidence in sequence.proposals.by_draft.items()
+            if not evidence.missed
+        ]
+        return min((seconds for seconds in expected if seconds is not None), default=None)
+
+    def _awaits_round(self, sequence: VerifySequence, valid: int, usable: int, now: float) -> bool:
+        """Return whether an alternating sequence should wait for its round of proposals to become complete."""
+        if valid >= usable or not self._tempos or sequence.proposals.all_missed:
+            return False
+        deadline = sequence.committed_at + PATIENCE
+        if now >= deadline:
+            sequence.proposals.mark_missed()
+            return False
+        self._wake_by(deadline)
+        return True
+
+    def _wake_by(self, when: float) -> None:
+        self.wake_at = when if self.wake_at is None else min(self.wake_at, when)

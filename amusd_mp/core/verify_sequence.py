@@ -1,0 +1,191 @@
+"""One sequence at the verify node: committed tokens, proposals, cache state and counts.
+
+The only authority on what is committed (rule V1). `ids` is append-only; `fed` says how much of it the cache row holds,
+always at least one short of the end (rule V7: the last committed token is fed by the next block).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from amusd_mp.core.limits import PAGE_TOKENS, WINDOW_TOKENS
+from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origin, SyncPage
+from amusd_mp.core.output import Output
+from amusd_mp.core.params import GenerationParams, Speculation, Strategy
+from amusd_mp.core.proposals import ProposalStore
+from amusd_mp.core.step import Picked, TokenLogprob
+
+
+@dataclass(slots=True)
+class Tally:
+    """Running counts of one sequence; `Counts` is made from it."""
+
+    steps: int = 0
+    proposed: int = 0
+    accepted: int = 0
+    alone: int = 0
+    cached: int = 0
+    histogram: list[int] = field(default_factory=list)
+    degraded: bool = False
+
+
+@dataclass(slots=True)
+class VerifySequence:
+    """`ids` is prompt and output, which begins at `prompt_length`. `row` is None before and after its life in cache."""
+
+    name: str
+    client: str
+    params: GenerationParams
+    speculation: Speculation
+    ids: list[int]
+    prompt_length: int
+    max_length: int
+    output: Output
+    opened: float
+    row: int | None = None
+    fed: int = 0
+    version: int = 0
+    origins: list[Origin] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    rejected: tuple[int, ...] = ()
+    proposals: ProposalStore = field(default_factory=ProposalStore)
+    tally: Tally = field(default_factory=Tally)
+    finish: Finish | None = None
+    counts: Counts | None = None
+    committed_at: float = 0.0
+    idle_steps: int = 0  # steps with proposals at hand and none used, since the last probe
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    @property
+    def outputs(self) -> int:
+        """Output tokens so far."""
+        return len(self.ids) - self.prompt_length
+
+    @property
+    def prefilling(self) -> bool:
+        """True while more than the last committed token is missing from the cache."""
+        return self.length - self.fed > 1
+
+    def usable(self) -> int:
+        """Return how many proposed tokens one more step could commit, its own next token counted out."""
+        if self.speculation.strategy is Strategy.AUTOREGRESSIVE:
+            return 0
+        left = self.max_length - self.length
+        if self.params.max_tokens is not None:
+            left = min(left, self.params.max_tokens - self.outputs)
+        return max(0, min(left - 1, self.speculation.lookahead))
+
+    def append(self, token: int, origin: Origin, logprob: TokenLogprob | None = None) -> Finish | None:
+        """Commit one token and return why the sequence ends with it, or None."""
+        self.ids.append(token)
+        self.origins.append(origin)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        return self.output.add(token)
+
+    def settle(self, path: tuple[int, ...], picked: Picked) -> tuple[int, Finish | None]:
+        """Commit what one verified block decides: accepted proposals, then the verify model's own next token.
+
+        `picked.tokens[j]` is the model's own token after `path[:j]`. A proposal is accepted while it equals that token
+        (greedy and coupled sampling alike, no ratio test), so what is committed is what the model alone would emit.
+        Returns how many proposals were accepted and the finish reason, with every count cut at the stop.
+        """
+        accepted, emitted, finish = 0, 0, None
+        for j, own in enumerate(picked.tokens):
+            agreed = j < len(path) and path[j] == own
+            if agreed:
+                origin = Origin.ACCEPTED
+            elif j < len(path):
+                origin = Origin.RECOVERED
+            else:
+                origin = Origin.BONUS if path else Origin.ALONE
+            finish = self.append(own, origin, picked.logprobs[j] if picked.logprobs is not None else None)
+            emitted += 1
+            accepted += agreed
+            if finish is not None or not agreed:
+                break
+        self.rejected = () if finish is not None else path[accepted:]
+        self._count(len(path) if finish is None else min(len(path), emitted), accepted, emitted)
+        return accepted, finish
+
+    def _count(self, proposed: int, accepted: int, emitted: int) -> None:
+        tally = self.tally
+        if proposed == 0:
+            tally.alone += emitted
+            return
+        tally.steps += 1
+        tally.proposed += proposed
+        tally.accepted += accepted
+        tally.histogram.extend([0] * (accepted + 1 - len(tally.histogram)))
+        tally.histogram[accepted] += 1
+
+    def close(self, finish: Finish, now: float, overlap: float) -> None:
+        """Fix the finish reason and the counts."""
+        tally = self.tally
+        self.finish = finish
+        self.counts = Counts(
+            prompt_tokens=self.prompt_length,
+            output_tokens=self.outputs,
+            steps=tally.steps,
+            proposed=tally.proposed,
+            accepted=tally.accepted,
+            histogram=tuple(tally.histogram),
+            drafted=max(self.proposals.drafted, tally.proposed),
+            rollbacks=self.proposals.rollbacks,
+            alone=tally.alone,
+            cached=tally.cached,
+            seconds=now - self.opened,
+            overlap=overlap,
+            degraded=tally.degraded,
+        )
+
+    def committed(self) -> Committed:
+        """Return the publication of the current state: the last output tokens and their text."""
+        start = max(self.prompt_length, self.length - WINDOW_TOKENS)
+        first = start - self.prompt_length
+        text_start = self.output.text_at(first)
+        return Committed(
+            sequence=self.name,
+            version=self.version,
+            start=start,
+            tokens=tuple(self.ids[start:]),
+            length=self.length,
+            origins="".join(self.origins[first:]),
+            text=self.output.text[text_start:],
+            text_start=text_start,
+            rejected=self.rejected,
+            logprobs=tuple(self.logprobs[first:]) if self.params.logprobs is not None else None,
+            finish=self.finish,
+            counts=self.counts,
+        )
+
+    def page(self, start: int) -> SyncPage:
+        """Return the state from position `start` on, as much as one page holds."""
+        start = min(start, self.length)
+        end = min(self.length, start + PAGE_TOKENS)
+        first, last = max(0, start - self.prompt_length), max(0, end - self.prompt_length)
+        text_start = self.output.text_at(first)
+        text_end = self.output.text_at(last) if end < self.length else len(self.output.text)
+        return SyncPage(
+            sequence=self.name,
+            version=self.version,
+            prompt_length=self.prompt_length,
+            length=self.length,
+            start=start,
+            tokens=tuple(self.ids[start:end]),
+            params=self.params,
+            speculation=self.speculation,
+            origins="".join(self.origins[first:last]),
+            text=self.output.text[text_start:text_end],
+            text_start=text_start,
+            logprobs=tuple(self.logprobs[first:last]) if self.params.logprobs is not None else None,
+            finish=self.finish,
+            counts=self.counts,
+        )
+
+    def digest(self) -> DigestEntry:
+        """Return this sequence's line in the digest."""
+        return DigestEntry(self.name, self.version, self.length, self.finish is not None)
