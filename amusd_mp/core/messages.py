@@ -118,8 +118,8 @@ class Committed:
 class Draft:
     """A draft's whole window beyond `base`: a tree of guesses, or a chain when `parents` is None.
 
-    `version` is the commit it builds on. `drafted` and `rollbacks` count this draft's work on the sequence so far;
-    `seconds` is what its latest step took.
+    `version` is the commit it builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks`
+    count this draft's work on the sequence so far; `seconds` is what its latest step took.
     """
 
     sequence: str
@@ -128,6 +128,7 @@ class Draft:
     base: int
     tokens: tuple[int, ...]
     parents: tuple[int, ...] | None = None
+    full: bool = False
     drafted: int = 0
     rollbacks: int = 0
     seconds: float = 0.0

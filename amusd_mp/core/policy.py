@@ -64,6 +64,7 @@ class StepCosts:
 
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Learn one step. A first reading counts as it is; an outlier moves the mean by no more than double."""
+        seconds = max(seconds, 1e-6)  # in virtual time a step may take none
         row = self._seconds.setdefault(rows, {})
         known = row.get(k)
         if known is None:

@@ -62,14 +62,14 @@ class Evidence:
     """The newest window of one draft for one sequence, and how well this draft's guesses have done on it."""
 
     number: int
-    base: int
-    tokens: tuple[int, ...]
-    parents: tuple[int, ...] | None
+    window: Draft
     arrived: float
-    drafted: int
-    rollbacks: int
     acceptance: float = 0.7  # a weak prior: the bundled pair's greedy agreement, and near what 1B/8B pairs reach
     missed: bool = False  # a token it should have sent did not come in time; no waiting until its next window
+
+    def full_at(self, version: int) -> bool:
+        """Return True if this draft sends nothing more before the commit after `version`."""
+        return self.window.full and self.window.version == version
 
     def judge(self, proposed: int, accepted: int) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable."""
@@ -95,36 +95,36 @@ class ProposalStore:
 
     def __init__(self) -> None:
         self.by_draft: dict[str, Evidence] = {}
+        self.all_missed = False  # no draft sent what it should have in time, and none has sent a window since
         self._left_drafted = 0
         self._left_rollbacks = 0
 
     def put(self, draft: str, number: int, window: Draft, now: float) -> bool:
         """Keep a window unless a newer one of the same draft is held. Return whether it was kept."""
         held = self.by_draft.get(draft)
+        if held is None or number > held.number:
+            self.all_missed = False
         if held is None:
-            self.by_draft[draft] = Evidence(
-                number, window.base, window.tokens, window.parents, now, window.drafted, window.rollbacks
-            )
+            self.by_draft[draft] = Evidence(number, window, now)
             return True
         if number <= held.number:
             return False
-        held.number, held.arrived, held.missed = number, now, False
-        held.base, held.tokens, held.parents = window.base, window.tokens, window.parents
-        held.drafted, held.rollbacks = window.drafted, window.rollbacks
+        held.number, held.window, held.arrived, held.missed = number, window, now, False
         return True
 
     def drop(self, draft: str) -> None:
         """Forget the guesses of a draft that left; its work stays counted."""
         left = self.by_draft.pop(draft, None)
         if left is not None:
-            self._left_drafted += left.drafted
-            self._left_rollbacks += left.rollbacks
+            self._left_drafted += left.window.drafted
+            self._left_rollbacks += left.window.rollbacks
 
     def best(self, committed: Sequence[int]) -> Proposal:
         """Return the path of which most tokens can be expected to be accepted."""
         best, value = Proposal(), 0.0
         for draft, evidence in self.by_draft.items():
-            path = path_beyond(committed, evidence.base, evidence.tokens, evidence.parents)
+            window = evidence.window
+            path = path_beyond(committed, window.base, window.tokens, window.parents)
             expected = expected_accepted(evidence.acceptance, len(path))
             if path and (expected > value or not best.tokens):
                 best, value = Proposal(draft, tuple(path), evidence.acceptance), expected
@@ -132,13 +132,9 @@ class ProposalStore:
 
     def mark_missed(self) -> None:
         """Wait for no draft again until its next window: what it should have sent did not come in time."""
+        self.all_missed = True
         for evidence in self.by_draft.values():
             evidence.missed = True
-
-    @property
-    def all_missed(self) -> bool:
-        """True if there are drafts and none of them is worth waiting for."""
-        return bool(self.by_draft) and all(evidence.missed for evidence in self.by_draft.values())
 
     @property
     def best_acceptance(self) -> float:
@@ -148,12 +144,12 @@ class ProposalStore:
     @property
     def drafted(self) -> int:
         """Tokens drafted for this sequence, over all drafts, as far as they told."""
-        return self._left_drafted + sum(evidence.drafted for evidence in self.by_draft.values())
+        return self._left_drafted + sum(evidence.window.drafted for evidence in self.by_draft.values())
 
     @property
     def rollbacks(self) -> int:
         """Rollbacks over all drafts."""
-        return self._left_rollbacks + sum(evidence.rollbacks for evidence in self.by_draft.values())
+        return self._left_rollbacks + sum(evidence.window.rollbacks for evidence in self.by_draft.values())
 
 
 def expected_accepted(acceptance: float, k: int) -> float:

@@ -139,7 +139,7 @@ class VerifyCore:
         if any(token >= self.vocabulary for token in window.tokens):
             return False
         before = sequence.proposals.by_draft.get(draft)
-        drafted_before = before.drafted if before is not None else 0
+        drafted_before = before.window.drafted if before is not None else 0
         if not sequence.proposals.put(draft, number, window, now):
             return False
         fresh = window.drafted - drafted_before
@@ -273,17 +273,20 @@ class VerifyCore:
         expected = [
             self._tempos[draft].next_in(valid > 0, evidence.arrived, sequence.committed_at, now)
             for draft, evidence in sequence.proposals.by_draft.items()
-            if not evidence.missed
+            if not evidence.missed and not evidence.full_at(sequence.version)
         ]
         return min((seconds for seconds in expected if seconds is not None), default=None)
 
     def _awaits_round(self, sequence: VerifySequence, valid: int, usable: int, now: float) -> bool:
         """Return whether an alternating sequence should wait for its round of proposals to become complete."""
-        if valid >= usable or not self._tempos or sequence.proposals.all_missed:
+        store = sequence.proposals
+        if valid >= usable or not self._tempos or store.all_missed:
+            return False
+        if any(evidence.full_at(sequence.version) for evidence in store.by_draft.values()):
             return False
         deadline = sequence.committed_at + PATIENCE
         if now >= deadline:
-            sequence.proposals.mark_missed()
+            store.mark_missed()
             return False
         self._wake_by(deadline)
         return True

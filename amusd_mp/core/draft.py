@@ -1,0 +1,169 @@
+"""The draft side as a state machine: it keeps guessing until every lead is full, and follows the commits exactly.
+
+Commits may arrive at any time and only update replicas; `plan` reconciles between steps and says what to compute, so
+several commits collapse into one (rule D2). `apply` takes the result and returns the windows to publish. A sequence
+beyond this model's context is parked, not fatal: nothing is computed for it and the verify node goes on alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from amusd_mp.core.draft_sequence import DraftSequence
+from amusd_mp.core.messages import Committed, Draft, SyncPage
+from amusd_mp.core.replica import Replica
+from amusd_mp.core.step import Block, Step, StepResult
+
+PREFILL_CHUNK = 256
+"""Tokens of one sequence in one step."""
+
+TOGETHER = 32
+"""Blocks up to this length share a step; a longer one would make every other row pay its padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The step the device is running, and the sequences it is for."""
+
+    step: Step
+    sequences: tuple[DraftSequence, ...]
+
+
+class DraftCore:
+    """Every sequence one draft node guesses for, with `rows` cache rows of `max_length` tokens.
+
+    `temperature` is the draft's own (T_d of coupled sampling); None uses each request's.
+    """
+
+    def __init__(self, rows: int, max_length: int, eos_ids: Collection[int], temperature: float | None = None) -> None:
+        self.sequences: dict[str, DraftSequence] = {}
+        self.steps = 0
+        self.busy = 0.0
+        self._max_length = max_length
+        self._eos_ids = frozenset(eos_ids)
+        self._temperature = temperature
+        self._free_rows = list(range(rows))[::-1]
+        self._in_flight: InFlight | None = None
+        self._prefilled_last = False
+        self._step_seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"<DraftCore {len(self.sequences)} sequences, {len(self._free_rows)} rows free, step {self.steps}>"
+
+    @property
+    def free_rows(self) -> int:
+        """Cache rows that no sequence holds."""
+        return len(self._free_rows)
+
+    # ------------------------------------------------------------------------------------------ sequences
+
+    def open(self, page: SyncPage, replica: Replica) -> None:
+        """Begin to guess for a sequence whose tokens are all known. Idempotent."""
+        if page.sequence in self.sequences or replica.complete:
+            return
+        params = page.params
+        if self._temperature is not None and params.temperature > 0:
+            params = replace(params, temperature=self._temperature)
+        ends = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos_ids)
+        self.sequences[page.sequence] = DraftSequence(
+            page.sequence, params, page.speculation, replica, self._max_length, ends
+        )
+
+    def commit(self, window: Committed | SyncPage) -> bool:
+        """Take a commit in. Return True if something before it is missing and has to be asked for.
+
+        Raises Contradiction when it disagrees with what is known.
+        """
+        sequence = self.sequences.get(window.sequence)
+        if sequence is None:
+            return False
+        delta = sequence.replica.merge(window)
+        if sequence.replica.complete:
+            self.close(window.sequence)
+        return delta.gap
+
+    def close(self, name: str) -> None:
+        """Stop guessing for a sequence and free its row, after the step in flight if that uses it. Idempotent."""
+        sequence = self.sequences.pop(name, None)
+        if sequence is None:
+            return
+        sequence.closed = True
+        if self._in_flight is None or sequence not in self._in_flight.sequences:
+            self._free(sequence)
+
+    def close_all(self) -> None:
+        """Forget every sequence: the verify node is gone or in another life."""
+        for name in list(self.sequences):
+            self.close(name)
+
+    def _free(self, sequence: DraftSequence) -> None:
+        if sequence.row is not None:
+            self._free_rows.append(sequence.row)
+            sequence.row = None
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    def plan(self) -> Step | None:
+        """Reconcile with every commit and return the next step; None while one is in flight or every lead is full."""
+        if self._in_flight is not None:
+            return None
+        wanting: list[DraftSequence] = []
+        for sequence in self.sequences.values():
+            sequence.reconcile()
+            if sequence.wanting and self._has_row(sequence):
+                wanting.append(sequence)
+        if not wanting:
+            return None
+        short = [s for s in wanting if len(s.ids) - s.fed <= TOGETHER]
+        long = [s for s in wanting if len(s.ids) - s.fed > TOGETHER]
+        prefill = bool(long) and not (short and self._prefilled_last)
+        chosen = long[:1] if prefill else short
+        self._prefilled_last = prefill
+        self.steps += 1
+        step = Step(self.steps, tuple(self._block(sequence) for sequence in chosen))
+        self._in_flight = InFlight(step, tuple(chosen))
+        return step
+
+    def apply(self, result: StepResult, verify: str) -> list[Draft]:
+        """Take the result of the step in flight and return the windows to publish to the verify node `verify`."""
+        flight = self._in_flight
+        if flight is None or flight.step.number != result.number:
+            raise ValueError(f"result of step {result.number}, but {flight} is in flight")
+        self._in_flight = None
+        self.busy += result.seconds
+        self._step_seconds = result.seconds
+        windows: list[Draft] = []
+        for sequence, block, picked in zip(flight.sequences, flight.step.blocks, result.picked, strict=True):
+            if sequence.closed:
+                self._free(sequence)
+                continue
+            sequence.fed = block.start + len(block.tokens)
+            for token in picked.tokens:
+                sequence.guess(token)
+            if picked.tokens and sequence.worth_sending:
+                windows.append(sequence.window(verify, result.seconds))
+        return windows
+
+    def windows(self, verify: str) -> list[Draft]:
+        """Return every lead again, for the beat: a lost window must not stall both sides."""
+        return [s.window(verify, self._step_seconds) for s in self.sequences.values() if s.worth_sending]
+
+    def _has_row(self, sequence: DraftSequence) -> bool:
+        if sequence.row is None and self._free_rows:
+            sequence.row = self._free_rows.pop()
+        return sequence.row is not None
+
+    @staticmethod
+    def _block(sequence: DraftSequence) -> Block:
+        assert sequence.row is not None
+        end = min(sequence.fed + PREFILL_CHUNK, len(sequence.ids))
+        return Block(
+            sequence=sequence.name,
+            row=sequence.row,
+            start=sequence.fed,
+            tokens=tuple(sequence.ids[sequence.fed : end]),
+            picks=1 if end == len(sequence.ids) else 0,
+            params=sequence.params,
+            prompt_length=sequence.replica.prompt_length,
+        )
