@@ -1,0 +1,63 @@
+"""Our own attention function, registered with transformers as `amusd_slot`: boolean masks for every model.
+
+Transformers' eager attention adds its mask, so a boolean one is silently wrong there; ours selects with it. Grouped
+key/value heads are not repeated: the queries of one group are stacked and meet their head in one product. Soft caps
+(Gemma 2) and sinks (GPT-OSS) come as keyword arguments. It knows nothing of slots, rows or windows: who may see whom
+is the mask's business. In low precision its result for a token does not depend on the other tokens of the block.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+NAME: Final = "amusd_slot"
+
+# Finite, so that a query which may see nothing averages everything instead of turning into NaN.
+_HIDDEN: Final = torch.finfo(torch.float32).min
+
+
+def slot_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_unused: object,
+) -> tuple[Tensor, None]:
+    """Return attention of query [b, heads, q, d] over key and value [b, kv_heads, k, d] as [b, q, heads, d].
+
+    `attention_mask` is boolean [b or 1, 1, q, k], True where the query may look. Raises TypeError for any other mask:
+    an additive one read as boolean would be silently wrong.
+    """
+    if attention_mask is None or attention_mask.dtype is not torch.bool:
+        raise TypeError(f"{NAME} needs a boolean mask, got {None if attention_mask is None else attention_mask.dtype}")
+    b, heads, q, d = query.shape
+    kv_heads = key.shape[1]
+    group = heads // kv_heads
+    scores = torch.matmul(query.reshape(b, kv_heads, group * q, d), key.transpose(-1, -2))
+    scores = scores * (d**-0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.view(b, kv_heads, group, q, -1).float()
+    scores = torch.where(attention_mask[:, :, None], scores, _HIDDEN)
+    if s_aux is not None:
+        sink = s_aux.float().view(1, kv_heads, group, 1, 1).expand(b, kv_heads, group, q, 1)
+        weights = torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
+    else:
+        weights = scores.softmax(dim=-1)
+    weights = weights.to(value.dtype).reshape(b, kv_heads, group * q, -1)
+    out = torch.matmul(weights, value).view(b, heads, q, -1)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def register() -> None:
+    """Make `amusd_slot` known to transformers. Idempotent."""
+    AttentionInterface.register(NAME, slot_attention)

@@ -1,0 +1,115 @@
+"""One padded forward pass for all blocks of a step: ids, positions, mask and cache placement.
+
+Blocks are padded on the left, so the tokens whose next token is wanted are the last columns of every row and one
+`logits_to_keep` serves a ragged batch. A padding column feeds id 0 at position 0 into the trash slot and looks at slot
+0 only: it must see something finite, and nobody sees it. For a chain a token's slot is its position; a tree's tokens
+lie in block order and only their ancestors are visible. The batch is in row order, so that rows side by side are read
+without a copy; `order` leads back to the step's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from amusd_mp.core.step import Block
+from amusd_mp.engine.cache import Placement
+from amusd_mp.engine.masks import Mask, Masks
+from amusd_mp.engine.rows import ancestors, depths, is_chain
+
+
+@dataclass(slots=True)
+class Batch:
+    """Inputs of one forward pass. `order[i]` is the batch row of block i; the `keep` last columns give logits."""
+
+    ids: Tensor
+    positions: Tensor
+    mask: Mask
+    place: Placement
+    keep: int
+    order: list[int]
+
+
+class Batcher:
+    """Builds batches for one model; holds the constant tensors they are cut from.
+
+    min_block, bucket: pad blocks to this many columns, and the shown length up to a multiple of this. Both 1 unless
+    the attention's rounding depends on the shape.
+    """
+
+    def __init__(self, masks: Masks, length: int, device: torch.device, *, min_block: int = 1, bucket: int = 1) -> None:
+        self._masks = masks
+        self._length = length
+        self._device = device
+        self._min_block = min_block
+        self._bucket = bucket
+        self._line = torch.arange(length, device=device)[None]  # [1, length]: slots, and positions of settled slots
+
+    def build(self, blocks: Sequence[Block]) -> Batch:
+        """Return the batch of a step's checked blocks."""
+        keep = max(1, max(block.picks for block in blocks))  # 0 would mean all of them to transformers
+        stop = max(block.start + len(block.tokens) for block in blocks)
+        used = min(-(-stop // self._bucket) * self._bucket, self._length)
+        width = max(self._min_block, max(len(block.tokens) for block in blocks))
+        if len(blocks) == 1 and len(blocks[0].tokens) == width and is_chain(blocks[0]):
+            return self._single(blocks[0], used, keep)
+        return self._ragged(blocks, used, keep, width)
+
+    def _single(self, block: Block, used: int, keep: int) -> Batch:
+        # The common step of a lone sequence; everything but the ids is a view of a constant.
+        positions = self._line[:, block.start : block.start + len(block.tokens)]
+        key = self._line[:, :used]
+        place = Placement(slice(block.row, block.row + 1), positions, used)
+        ids = torch.tensor((block.tokens,), device=self._device)
+        mask = self._masks.build(key[:, None] <= positions[:, :, None], positions, key)
+        return Batch(ids, positions, mask, place, keep, [0])
+
+    def _ragged(self, blocks: Sequence[Block], used: int, keep: int, width: int) -> Batch:
+        by_row = sorted(range(len(blocks)), key=lambda at: blocks[at].row)
+        order = [0] * len(blocks)
+        ids, positions, slots, trees = [], [], [], []
+        for at, index in enumerate(by_row):
+            order[index] = at
+            block = blocks[index]
+            start, count = block.start, len(block.tokens)
+            pad = [0] * (width - count)
+            ids.append([*pad, *block.tokens])
+            slots.append([*[self._length] * len(pad), *range(start, start + count)])
+            if is_chain(block):
+                positions.append([*pad, *range(start, start + count)])
+            else:
+                assert block.parents is not None
+                positions.append([*pad, *(start + depth for depth in depths(block.parents))])
+                trees.append((at, block))
+        fed, query, placed = torch.tensor((ids, positions, slots), device=self._device).unbind()
+        key = self._line[:, :used]
+        visible = key[:, None] <= query[:, :, None]
+        for at, block in trees:
+            self._show_ancestors(visible[at], block)
+        if trees and self._masks.positional:
+            key = key.repeat(len(blocks), 1)
+            for at, block in trees:
+                count = len(block.tokens)
+                key[at, block.start : block.start + count] = query[at, width - count :]
+        rows = [blocks[index].row for index in by_row]
+        mask = self._masks.build(visible, query, key)
+        return Batch(fed, query, mask, Placement(self._rows(rows), placed, used), keep, order)
+
+    def _rows(self, rows: list[int]) -> slice | Tensor:
+        if rows[-1] - rows[0] + 1 == len(rows):
+            return slice(rows[0], rows[-1] + 1)
+        return torch.tensor(rows, device=self._device)
+
+    def _show_ancestors(self, visible: Tensor, block: Block) -> None:
+        """Correct one row's [q, k] for a tree: all of the prefix, and of the block the ancestors alone."""
+        assert block.parents is not None
+        count = len(block.tokens)
+        within = torch.zeros(count, count, dtype=torch.bool)
+        for token in range(count):
+            within[token, ancestors(block.parents, token)] = True
+        mine = visible[visible.shape[0] - count :]
+        mine[:, block.start :] = False
+        mine[:, block.start : block.start + count] = within.to(self._device)

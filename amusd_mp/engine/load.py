@@ -1,0 +1,194 @@
+"""From a `ModelSpec` to a model that is loaded, checked against plain forward passes, and warm.
+
+Order matters: what can be refused from names is refused before weights are read, the numeric check runs before the
+cache takes its memory, and the first real step finds everything allocated. Only safetensors are read, the dtype is
+always explicit, and custom code runs only where the spec says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from amusd_mp.core.model import ModelCard, ModelSpec
+from amusd_mp.engine import attention, support
+from amusd_mp.engine.check import check
+from amusd_mp.engine.model import SlotModel
+from amusd_mp.engine.random_init import randomize
+from amusd_mp.engine.source import Source, explained, resolve
+from amusd_mp.engine.tokenizer import ModelTokenizer
+from amusd_mp.errors import ModelError
+from amusd_mp.runtime import OnProgress
+
+DEFAULT_LENGTH: Final = 4096
+"""Slots per row unless asked for: the cache is allocated in full, and a 128k context would take the whole device."""
+
+DTYPES: Final = ("float32", "bfloat16", "float16", "auto")
+ATTENTION: Final = {"slot": attention.NAME, "sdpa": "sdpa"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with its tokenizer, ready to use."""
+
+    model: SlotModel
+    tokenizer: ModelTokenizer
+
+
+def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> LoadedModel:
+    """Load, check and warm up a model. Blocks; `progress` is called on the same thread.
+
+    Raises ModelError, naming the model and the remedy, for everything that is wrong with the spec or the model.
+    """
+    source = resolve(spec.model)
+    device = _device(spec)
+    _known(spec, "dtype", spec.dtype, DTYPES)
+    _known(spec, "attention", spec.attention, tuple(ATTENTION))
+    if spec.max_sequences < 1:
+        raise ModelError(f"{spec.model}: max_sequences must be at least 1, not {spec.max_sequences}", model=spec.model)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    attention.register()
+    origin: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": bool(spec.trust_remote_code)}
+    with explained(source, spec.revision, spec.trust_remote_code):
+        progress("configuration", 0.0)
+        config = AutoConfig.from_pretrained(source.where, **origin)
+        _refuse(spec, config, _class_of(config))
+        length = _length(spec, config)
+        progress("tokenizer", 0.05)
+        tokenizer = ModelTokenizer(AutoTokenizer.from_pretrained(source.where, **origin), spec.model)
+        progress("weights", 0.1)
+        net = _weights(spec, source, config, origin)
+        _refuse(spec, config, type(net))
+        progress("device", 0.7)
+        net = net.to(device).eval()  # type: ignore[arg-type]
+    _attach(spec, net)
+    card = _card(spec, net, tokenizer, length)
+    progress("check", 0.8)
+    check(net, card)
+    progress("cache", 0.9)
+    model = SlotModel(net, card, spec.max_sequences)
+    try:
+        model.warm_up()
+    except RuntimeError as error:  # torch has no common type for "out of memory" on every device
+        raise ModelError(
+            f"{spec.model}: no memory for {spec.max_sequences} rows of {length} tokens on {spec.device}; "
+            f"lower max_sequences or max_length ({str(error).splitlines()[0]})",
+            model=spec.model,
+        ) from error
+    progress("ready", 1.0)
+    return LoadedModel(model, tokenizer)
+
+
+def _known(spec: ModelSpec, key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ModelError(f"{spec.model}: {key} {value!r} is unknown; one of {', '.join(known)}", model=spec.model)
+
+
+def _device(spec: ModelSpec) -> torch.device:
+    """Return the device. Raises ModelError when this process has no such device."""
+    kind, _, index = spec.device.partition(":")
+    if spec.device == "cpu":
+        return torch.device("cpu")
+    if spec.device == "mps":
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        raise ModelError(f"{spec.model}: this machine has no mps device; use cpu or cuda:N", model=spec.model)
+    if kind == "cuda" and index.isdecimal():
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index) < count:
+            return torch.device("cuda", int(index))
+        seen = f"sees cuda:0 to cuda:{count - 1} only" if count else "sees no CUDA device"
+        raise ModelError(
+            f"{spec.model}: device {spec.device!r}, but this process {seen}; "
+            "check the driver, CUDA_VISIBLE_DEVICES and that torch was built with CUDA",
+            model=spec.model,
+        )
+    raise ModelError(f"{spec.model}: device {spec.device!r} is unknown; cpu, mps or cuda:N", model=spec.model)
+
+
+def _refuse(spec: ModelSpec, config: PreTrainedConfig, kind: type | None) -> None:
+    reason = support.refusal(config, kind)
+    if reason:
+        name = kind.__name__ if kind else config.model_type
+        raise ModelError(f"{spec.model} ({name}) cannot be served: {reason}", model=spec.model)
+
+
+def _class_of(config: PreTrainedConfig) -> type | None:
+    """Return the class transformers would load, None when it comes with the model's own code."""
+    known = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    return known[0] if isinstance(known, tuple) else known
+
+
+def _length(spec: ModelSpec, config: PreTrainedConfig) -> int:
+    """Return the slots per row. Raises ModelError when more are asked for than the model is exact for."""
+    limit = support.length_limit(config)
+    if spec.max_length is None:
+        return min(limit or DEFAULT_LENGTH, DEFAULT_LENGTH)
+    if spec.max_length < 1 or (limit is not None and spec.max_length > limit):
+        raise ModelError(
+            f"{spec.model}: max_length {spec.max_length} is outside 1 to {limit}, what the model is exact for",
+            model=spec.model,
+        )
+    return spec.max_length
+
+
+def _weights(spec: ModelSpec, source: Source, config: PreTrainedConfig, origin: dict[str, Any]) -> PreTrainedModel:
+    dtype = spec.dtype if spec.dtype == "auto" else getattr(torch, spec.dtype)
+    if source.seed is not None:
+        resolved = config.dtype or torch.float32 if dtype == "auto" else dtype
+        auto: Any = AutoModelForCausalLM
+        drawn: PreTrainedModel = auto.from_config(config, dtype=resolved, trust_remote_code=origin["trust_remote_code"])
+        return randomize(drawn, source.seed)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source.where, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **origin
+    )
+    net: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(
+            f"{spec.model}: its files lack {len(missing)} weights, {missing[0]} among them; they would be random",
+            model=spec.model,
+        )
+    return net
+
+
+def _attach(spec: ModelSpec, net: PreTrainedModel) -> None:
+    """Switch the model to the asked-for attention, and see that it did switch: some ignore the request."""
+    text = net.config.get_text_config(decoder=True)
+    if spec.attention == "sdpa" and getattr(text, "attn_logit_softcapping", None):
+        raise ModelError(f"{spec.model}: sdpa leaves out its soft cap; use attention = 'slot'", model=spec.model)
+    name = ATTENTION[spec.attention]
+    try:
+        net.set_attn_implementation(name)
+    except ValueError as error:
+        raise ModelError(f"{spec.model}: cannot use {spec.attention} attention: {error}", model=spec.model) from error
+    if text._attn_implementation != name:
+        raise ModelError(
+            f"{spec.model} ({type(net).__name__}) cannot be served: its attention stays {text._attn_implementation}",
+            model=spec.model,
+        )
+
+
+def _card(spec: ModelSpec, net: PreTrainedModel, tokenizer: ModelTokenizer, length: int) -> ModelCard:
+    embedding: Any = net.get_input_embeddings()
+    fingerprint = tokenizer.fingerprint(int(embedding.weight.shape[0]))
+    generation = getattr(net, "generation_config", None)
+    stated = getattr(generation, "eos_token_id", None)
+    eos = set(stated if isinstance(stated, list) else [stated]) | {tokenizer.eos_id}
+    return ModelCard(
+        name=spec.model,
+        fingerprint=fingerprint,
+        max_length=length,
+        eos_ids=tuple(sorted(at for at in eos if isinstance(at, int) and 0 <= at < fingerprint.vocabulary)),
+        parameters=net.num_parameters(),
+        device=spec.device,
+        dtype=str(net.dtype).removeprefix("torch."),
+        attention=spec.attention,
+    )

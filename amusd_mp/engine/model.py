@@ -1,0 +1,142 @@
+"""A causal language model behind the `Model` protocol: one forward pass per step, for all its blocks.
+
+`SlotModel` joins the parts: rows (what is held), batch (what to compute), cache (where it lies), sampling (what comes
+out). It computes on the thread that calls it, and knows nothing of speculation: a proposal is a block with several
+picks, a rollback a block that starts earlier, a tree a block with parents.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from amusd_mp.core.model import ModelCard
+from amusd_mp.core.params import GenerationParams
+from amusd_mp.core.step import Block, Picked, Step, StepResult
+from amusd_mp.engine.batch import Batcher
+from amusd_mp.engine.cache import SlotCache, layer_count
+from amusd_mp.engine.masks import Masks
+from amusd_mp.engine.rows import Rows
+from amusd_mp.engine.sampling import Wanted, choose
+
+
+class SlotModel:
+    """Serves `rows` sequences of up to `card.max_length` tokens. Not thread-safe: one thread calls it."""
+
+    def __init__(self, net: PreTrainedModel, card: ModelCard, rows: int) -> None:
+        """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet."""
+        self._net: PreTrainedModel | None = net
+        self._card = card
+        self._device = net.device
+        self._vocabulary = card.fingerprint.vocabulary
+        self._cache = SlotCache(layer_count(net.config), rows, card.max_length)
+        self._rows = Rows(rows, card.max_length, self._vocabulary)
+        # Only our attention rounds the same whatever the shape; sdpa needs shapes to come from a small set.
+        fixed = card.attention != "slot"
+        self._batcher = Batcher(
+            Masks(net.config), card.max_length, net.device, min_block=4 if fixed else 1, bucket=128 if fixed else 1
+        )
+        self._cuts_logits = "logits_to_keep" in inspect.signature(type(net).forward).parameters
+
+    def __repr__(self) -> str:
+        return f"<SlotModel {self._card.name} on {self._card.device}, {self._card.dtype}, {self._rows!r}>"
+
+    @property
+    def card(self) -> ModelCard:
+        return self._card
+
+    @property
+    def rows(self) -> int:
+        return self._cache.rows
+
+    def held(self, row: int) -> tuple[int, ...]:
+        """Return the ids whose keys and values the row holds, oldest first, without an unkept tree."""
+        return tuple(self._rows.held(row))
+
+    def run(self, step: Step) -> StepResult:
+        """Run one forward pass and return the model's own next tokens.
+
+        Raises RuntimeError for a block that does not fit what its row holds, RequestError for parameters that sampling
+        cannot honour, and whatever the device raises.
+        """
+        began = time.perf_counter()
+        with torch.inference_mode():
+            logits = self._forward(step.blocks)
+            if logits.shape[0]:
+                wanted = [Wanted(block, self._rows.held(block.row)) for block in step.blocks]
+                picked = choose(logits, wanted, self._vocabulary)
+            else:
+                picked = [Picked(()) for _ in step.blocks]
+                self._finish()
+        return StepResult(step.number, tuple(picked), time.perf_counter() - began)
+
+    def score(self, step: Step) -> Tensor:
+        """Run one forward pass and return the logits to choose from: [n, padded vocabulary], block after block."""
+        with torch.inference_mode():
+            return self._forward(step.blocks)
+
+    def keep(self, row: int, start: int, path: Sequence[int]) -> None:
+        """Go on from one path of the tree that was fed at `start`; the others are forgotten.
+
+        `path` are indices into the tree's tokens from a child of the prefix downwards; empty keeps nothing of it.
+        Afterwards the row holds positions 0 .. start + len(path) - 1. Raises RuntimeError if there is no such path.
+        """
+        sources = self._rows.keep(row, start, path)
+        if sources != list(range(start, start + len(sources))):
+            with torch.inference_mode():
+                self._cache.move(row, sources, start)
+
+    def warm_up(self) -> None:
+        """Take the cache's memory and run every lazy initialisation, then forget. Raises what the device raises."""
+        with torch.inference_mode():
+            self._forward((Block("warm-up", 0, 0, (0,), 1, GenerationParams(), 1),))
+            self._finish()
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Release the device's memory. Idempotent."""
+        self._net = None
+        self._cache.release()
+        self._rows.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _forward(self, blocks: Sequence[Block]) -> Tensor:
+        if self._net is None:
+            raise RuntimeError(f"{self._card.name} is closed")
+        if not blocks:
+            return torch.empty(0, self._vocabulary)
+        self._rows.check(blocks)
+        batch = self._batcher.build(blocks)
+        self._cache.place = batch.place
+        logits: Tensor = self._net(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=batch.mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            **({"logits_to_keep": batch.keep} if self._cuts_logits else {}),
+        ).logits
+        for block in blocks:
+            self._rows.fed(block)
+        return _wanted(logits, blocks, batch.order, batch.keep)
+
+    def _finish(self) -> None:
+        """Wait for the device where nothing copied from it has done so."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def _wanted(logits: Tensor, blocks: Sequence[Block], order: Sequence[int], keep: int) -> Tensor:
+    """Pick the wanted positions out of [b, q, v]: [n, v], in the order of the step's blocks."""
+    _, q, v = logits.shape
+    flat = logits.reshape(-1, v)
+    if q == keep and all(block.picks == keep for block in blocks) and list(order) == list(range(len(blocks))):
+        return flat
+    at = [order[index] * q + q - back for index, block in enumerate(blocks) for back in range(block.picks, 0, -1)]
+    return flat[at]
