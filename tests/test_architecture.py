@@ -1,0 +1,307 @@
+"""Rule: the tree keeps its promises: who imports whom, what is packaged, what lies at the top, what is public."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import amusd_mp
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+FOLDERS = {"amusd_mp": ROOT / "amusd_mp", "amusd_mp.transports": ROOT / "transports", "amusd_mp.nodes": ROOT / "nodes"}
+"""Installed name of each source folder."""
+
+PUBLIC: set[str] = set()
+"""`amusd_mp.__all__`: what an application may rely on. Adding a name here is a promise."""
+
+TOP_LEVEL = {
+    *("amusd_mp", "transports", "nodes", "configs", "tests", "pyproject.toml"),
+    *("README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt", "docs"),
+}
+"""What the repository's root may hold beside dotfiles."""
+
+CORE_MAY_USE = {
+    *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq"),
+    *("itertools", "math", "operator", "types", "typing"),
+}
+"""The standard library's data types: nothing with a clock, a socket, a thread, chance or a log."""
+
+TRANSPORT_CONTRACT = {"amusd_mp.transport", "amusd_mp.errors", "amusd_mp.inbox", "amusd_mp.handlers"}
+"""All that a transport may know of the framework; none of it knows messages."""
+
+MODEL_LIBRARIES = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"}
+
+
+# ------------------------------------------------------------------------------- the import graph
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: `module` imports `target`, when it is loaded or (`late`) inside a function."""
+
+    module: str
+    target: str
+    late: bool
+    line: int
+
+    @property
+    def top(self) -> str:
+        return self.target.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.target}"
+
+
+def sources() -> dict[str, Path]:
+    """Every module of the project by its installed name."""
+    found: dict[str, Path] = {}
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+SOURCES = sources()
+
+
+def imports_of(module: str, path: Path) -> Iterator[Import]:
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+    def walk(node: ast.AST, late: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield Import(module, alias.name, late, child.lineno)
+            elif isinstance(child, ast.ImportFrom):
+                base = importlib.util.resolve_name("." * child.level + (child.module or ""), package)
+                for alias in child.names:
+                    named = f"{base}.{alias.name}"
+                    yield Import(module, named if named in SOURCES else base, late, child.lineno)
+            yield from walk(child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+    yield from walk(ast.parse(path.read_text("utf-8"), str(path)), False)
+
+
+IMPORTS = [each for module, path in SOURCES.items() for each in imports_of(module, path)]
+
+
+def inside(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def offenders(found: Iterator[Import]) -> list[str]:
+    return [str(each) for each in found]
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    assert {"amusd_mp.core.messages", "amusd_mp.transports", "amusd_mp.nodes", "amusd_mp.codec"} <= set(SOURCES)
+    assert any(each.module == "amusd_mp.codec" and each.target == "amusd_mp.core.messages" for each in IMPORTS)
+
+
+def test_the_core_uses_data_types_and_itself_only() -> None:
+    core = [each for each in IMPORTS if inside(each.module, "amusd_mp.core")]
+    assert core
+    assert not offenders(
+        each for each in core if each.top not in CORE_MAY_USE and not inside(each.target, "amusd_mp.core")
+    )
+
+
+def test_only_the_engine_imports_model_libraries() -> None:
+    assert not offenders(
+        each for each in IMPORTS if each.top in MODEL_LIBRARIES and not inside(each.module, "amusd_mp.engine")
+    )
+
+
+def test_the_engine_knows_no_network_and_no_message() -> None:
+    allowed = ("amusd_mp.core", "amusd_mp.engine", "amusd_mp.errors", "amusd_mp.runtime")
+    engine = [each for each in IMPORTS if inside(each.module, "amusd_mp.engine")]
+    assert engine
+    assert not offenders(each for each in engine if each.top == "amusd_mp" and not inside(each.target, *allowed))
+    assert not offenders(each for each in engine if each.target == "amusd_mp.core.messages")
+    assert not offenders(each for each in engine if each.top in {"asyncio", "zmq", "socket"})
+
+
+def test_the_engine_is_loaded_by_nodes_alone_and_by_others_only_inside_a_function() -> None:
+    assert not offenders(
+        each
+        for each in IMPORTS
+        if inside(each.target, "amusd_mp.engine")
+        and not each.late
+        and not inside(each.module, "amusd_mp.engine", "amusd_mp.nodes", "amusd_mp.bench")
+    )
+
+
+def test_a_transport_knows_bytes_only() -> None:
+    used = [each for each in IMPORTS if inside(each.module, "amusd_mp.transports") and each.top == "amusd_mp"]
+    assert not offenders(
+        each
+        for each in used
+        if not inside(each.target, "amusd_mp.transports") and each.target not in TRANSPORT_CONTRACT
+    )
+
+
+def test_what_transports_stand_on_knows_no_message_either() -> None:
+    assert not offenders(
+        each
+        for each in IMPORTS
+        if each.module in TRANSPORT_CONTRACT and each.top == "amusd_mp" and each.target not in TRANSPORT_CONTRACT
+    )
+
+
+def test_zeromq_stays_behind_the_transport_contract() -> None:
+    assert not offenders(
+        each for each in IMPORTS if each.top == "zmq" and not inside(each.module, "amusd_mp.transports")
+    )
+
+
+def test_the_framework_names_no_plug_in() -> None:
+    """The entry points' group names are the only legal mention, in code and in strings; a module below them is not."""
+    plug_in = re.compile(r"\bamusd_mp\.(transports|nodes)\.\w")
+    framework = [each for each in SOURCES if not inside(each, "amusd_mp.transports", "amusd_mp.nodes")]
+    assert not offenders(
+        each
+        for each in IMPORTS
+        if each.module in framework
+        and inside(each.target, "amusd_mp.transports", "amusd_mp.nodes", "transports", "nodes")
+    )
+    for module in framework:
+        for node in ast.walk(ast.parse(SOURCES[module].read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not plug_in.search(node.value), f"{module}:{node.lineno} names a plug-in"
+
+
+# ------------------------------------------------------------------------------- in a fresh interpreter
+
+
+def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, timeout=60, check=False
+    )
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Top-level names in sys.modules after importing `modules` elsewhere than in the repository."""
+    script = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = python("-c", script, cwd=Path(sys.prefix))
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_no_model_library_and_no_network() -> None:
+    assert not loaded_by("amusd_mp") & {*MODEL_LIBRARIES, "zmq"}
+
+
+def test_client_launcher_and_command_line_load_no_model_library() -> None:
+    outer = ("amusd_mp.client", "amusd_mp.launcher", "amusd_mp.cli", "amusd_mp.codec", "amusd_mp.config")
+    present = [each for each in SOURCES if each in outer]
+    assert not loaded_by(*present) & MODEL_LIBRARIES
+
+
+@pytest.mark.parametrize("name", ["transports", "nodes"])
+def test_plug_in_folders_are_refused_under_their_bare_name(name: str) -> None:
+    done = python("-c", f"import {name}")
+    assert done.returncode != 0
+    assert f"import amusd_mp.{name}, not {name}" in done.stderr
+
+
+# ------------------------------------------------------------------------------- packaging
+
+
+def folders_with_code() -> dict[str, Path]:
+    return {module: path.parent for module, path in SOURCES.items() if path.name == "__init__.py"}
+
+
+def test_the_package_list_equals_the_folders_on_disk() -> None:
+    """A forgotten package works in an editable install and is missing from the wheel."""
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(folders_with_code())
+    for path in SOURCES.values():
+        assert (path.parent / "__init__.py").exists(), f"{path.parent} has modules and no __init__.py"
+
+
+def test_every_data_file_is_packaged() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    packages = folders_with_code()
+    packaged = {
+        path
+        for package, globs in patterns.items()
+        for path in packages[package].rglob("*")
+        if any(fnmatch.fnmatch(path.relative_to(packages[package]).as_posix(), glob) for glob in globs)
+    }
+    for folder in FOLDERS.values():
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
+                assert path in packaged, f"{path.relative_to(ROOT)} is in no package-data pattern"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(group, name) for group, points in PROJECT["project"]["entry-points"].items() for name in points],
+)
+def test_entry_points_resolve(group: str, name: str) -> None:
+    (point,) = importlib.metadata.entry_points(group=group, name=name)
+    assert isinstance(point.load(), type)
+    assert SOURCES[point.module].is_relative_to(FOLDERS[group])
+
+
+def test_the_command_resolves() -> None:
+    (point,) = importlib.metadata.entry_points(group="console_scripts", name="amusd-mp")
+    assert callable(point.load())
+
+
+def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("amusd_mp", "transports", "nodes"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
+    done = python("-c", build, str(tmp_path), cwd=copy)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    inside_wheel = {each for each in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in each}
+    expected = {
+        "/".join((*package.split("."), path.relative_to(folder).as_posix()))
+        for package, folder in FOLDERS.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert inside_wheel == expected
+
+
+# ------------------------------------------------------------------------------- the rest
+
+
+def test_the_top_level_holds_the_six_and_what_every_project_has() -> None:
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    entries = {line.partition("/")[0] for line in listed.stdout.splitlines()}
+    assert {each for each in entries if not each.startswith(".")} <= TOP_LEVEL
+
+
+def test_public_names_are_pinned() -> None:
+    names = list(getattr(amusd_mp, "__all__", ()))
+    assert set(names) == PUBLIC
+    assert len(names) == len(set(names))
+    for name in names:
+        assert hasattr(amusd_mp, name), f"{name} is in __all__ and not there"
+
+
+def test_the_version_is_the_project_files() -> None:
+    assert amusd_mp.__version__ == PROJECT["project"]["version"]
