@@ -153,7 +153,7 @@ def envelopes(body: st.SearchStrategy[Any]) -> st.SearchStrategy[Envelope]:
 
 
 @pytest.mark.parametrize("tag", TAGS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_message_survives_the_wire(tag: str, data: st.DataObject) -> None:
     envelope = data.draw(envelopes(of_message(TAGS[tag])))
@@ -409,19 +409,19 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300))
 def test_random_bytes(payload: bytes) -> None:
     survives(payload)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(values)
 def test_random_values(value: object) -> None:
     survives(msgpack.packb(value))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(TAGS)), st.dictionaries(st.sampled_from(["sequence", "tokens", "verify"]), values), values
 )
@@ -430,7 +430,7 @@ def test_random_bodies_of_every_type(tag: str, body: dict[str, object], whole: o
         survives(msgpack.packb({"v": 1, "t": tag, "n": "n", "i": "i", "q": 0, "b": content}))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_messages_with_one_value_replaced(data: st.DataObject) -> None:
     message = unpacked(data.draw(st.sampled_from(EXAMPLES)))
@@ -439,7 +439,7 @@ def test_messages_with_one_value_replaced(data: st.DataObject) -> None:
     survives(msgpack.packb(message))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_messages_with_bytes_changed(data: st.DataObject) -> None:
     payload = bytearray(encode(envelope_of(data.draw(st.sampled_from(EXAMPLES)))))
