@@ -48,3 +48,35 @@ class GenerationParams:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+
+
+def problem(params: GenerationParams, vocabulary: int) -> tuple[str, str] | None:
+    """Return the first parameter that no request may have, and why; None if all are fine."""
+    rules: tuple[tuple[str, bool, str], ...] = (
+        ("max_tokens", params.max_tokens is not None and params.max_tokens < 1, "must be at least 1"),
+        ("min_tokens", params.min_tokens < 0, "must not be negative"),
+        (
+            "min_tokens",
+            params.max_tokens is not None and params.min_tokens > params.max_tokens,
+            f"must not exceed max_tokens ({params.max_tokens})",
+        ),
+        ("temperature", not 0 <= params.temperature <= 100, "must lie between 0 and 100"),
+        ("top_p", not 0 < params.top_p <= 1, "must lie in (0, 1]"),
+        ("top_k", params.top_k < 0, "must be 0 (off) or positive"),
+        ("min_p", not 0 <= params.min_p <= 1, "must lie between 0 and 1"),
+        ("presence_penalty", not -2 <= params.presence_penalty <= 2, "must lie between -2 and 2"),
+        ("frequency_penalty", not -2 <= params.frequency_penalty <= 2, "must lie between -2 and 2"),
+        ("repetition_penalty", not 0 < params.repetition_penalty <= 100, "must lie in (0, 100]"),
+        ("stop", any(not stop for stop in params.stop), "must not hold an empty string"),
+        (
+            "stop_token_ids",
+            any(not 0 <= token < vocabulary for token in params.stop_token_ids),
+            f"must hold ids below the vocabulary's {vocabulary}",
+        ),
+        (
+            "logit_bias",
+            any(not 0 <= token < vocabulary or not -100 <= bias <= 100 for token, bias in params.logit_bias),
+            f"must map ids below the vocabulary's {vocabulary} to values between -100 and 100",
+        ),
+    )
+    return next(((name, f"{name}={getattr(params, name)!r} {why}") for name, wrong, why in rules if wrong), None)

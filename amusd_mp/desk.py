@@ -1,0 +1,223 @@
+"""The verify node's front desk: what a client may ask, checked, admitted once, and looked up again.
+
+It turns requests into sequences of the core. It knows tokens and texts, no transport and no device; tokenizing, the one
+slow thing it does, runs on an executor of its own, so the loop never blocks. Every refusal names the parameter at
+fault and the remedy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from amusd_mp.core.ledger import Ledger, Refusal
+from amusd_mp.core.limits import LOOKAHEAD_MAX
+from amusd_mp.core.messages import (
+    Cancel,
+    Cancelled,
+    Committed,
+    ErrorCode,
+    Finish,
+    Opened,
+    Origin,
+    Renew,
+    Renewed,
+    Submit,
+    Submitted,
+    Sync,
+    SyncPage,
+    sequence_topic,
+)
+from amusd_mp.core.model import ModelCard, Tokenizer
+from amusd_mp.core.output import Output
+from amusd_mp.core.params import Speculation, problem
+from amusd_mp.core.verify import VerifyCore
+from amusd_mp.core.verify_sequence import VerifySequence
+from amusd_mp.runtime import Executor, Runtime
+
+RETRY_AFTER = 0.5  # seconds a refused client should wait: a short answer's length
+
+Publish = Callable[[VerifySequence, Opened | Committed], None]
+
+
+class Desk:
+    """Admits, finds and ends sequences. `publish` is told what their subscribers should know."""
+
+    def __init__(
+        self,
+        core: VerifyCore,
+        card: ModelCard,
+        tokenizer: Tokenizer,
+        runtime: Runtime,
+        *,
+        speculation: Speculation,
+        publish: Publish,
+        on_work: Callable[[], None],
+    ) -> None:
+        self.ledger = Ledger()
+        self.finished = 0
+        self.output_tokens = 0
+        self._core = core
+        self._card = card
+        self._tokenizer = tokenizer
+        self._runtime = runtime
+        self._speculation = speculation
+        self._publish = publish
+        self._on_work = on_work
+        self._executor: Executor = runtime.executor("tokenizer")
+        self._arriving: dict[str, asyncio.Future[None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Desk {len(self._core.live)} live, {self.finished} finished>"
+
+    async def submit(self, submit: Submit) -> Submitted:
+        """Admit a request, or find what an earlier copy of it made. Raises Refusal."""
+        while (arriving := self._arriving.get(submit.sequence)) is not None:
+            await asyncio.shield(arriving)  # a copy is being tokenized; what it makes is what this one asks for
+        sequence = self.ledger.recall(submit)
+        if sequence is None:
+            self._check(submit)
+            done = self._arriving[submit.sequence] = asyncio.get_running_loop().create_future()
+            try:
+                prompt = await self._executor.run(partial(self._encode, submit))
+                sequence = self._admit(submit, prompt)
+            finally:
+                del self._arriving[submit.sequence]
+                done.set_result(None)
+        return Submitted(sequence.name, sequence.prompt_length, sequence_topic(sequence.client, sequence.name))
+
+    def sync(self, sync: Sync) -> SyncPage:
+        """Return a sequence's state from a position on. Raises Refusal for an unknown one."""
+        return self.ledger.find(sync.sequence).page(sync.start)
+
+    def renew(self, renew: Renew) -> Renewed:
+        """Extend leases."""
+        return Renewed(self.ledger.renew(renew.sequences, self._runtime.now()))
+
+    def cancel(self, cancel: Cancel) -> Cancelled:
+        """End a sequence; of an unknown one remember that it must not begin."""
+        if cancel.sequence not in self.ledger.entries:
+            self.ledger.bury(cancel.sequence, self._runtime.now())
+            return Cancelled(known=False)
+        return Cancelled(known=self.end(cancel.sequence, Finish.CANCELLED))
+
+    def end(self, name: str, finish: Finish) -> bool:
+        """End a live sequence and publish its end. Return whether it was live."""
+        sequence = self._core.live.get(name)
+        last = self._core.close(name, finish, self._runtime.now())
+        if sequence is None or last is None:
+            return False
+        self._publish(sequence, last)
+        self.count(sequence)
+        self._on_work()
+        return True
+
+    def expire(self) -> list[str]:
+        """End the sequences whose clients fell silent and return their names."""
+        names = self.ledger.expired(self._runtime.now())
+        for name in names:
+            self.end(name, Finish.CANCELLED)
+        return names
+
+    def count(self, sequence: VerifySequence) -> None:
+        """Add a finished sequence to the totals."""
+        self.finished += 1
+        self.output_tokens += sequence.outputs
+
+    def close(self) -> None:
+        """Release the tokenizer's thread."""
+        self._executor.close()
+
+    # ------------------------------------------------------------------------------------------ admission
+
+    def _check(self, submit: Submit) -> None:
+        wrong = problem(submit.params, self._card.fingerprint.vocabulary)
+        if wrong is not None:
+            raise Refusal(ErrorCode.INVALID, wrong[1], field=wrong[0])
+        if submit.speculation is not None and not 1 <= submit.speculation.lookahead <= LOOKAHEAD_MAX:
+            raise Refusal(ErrorCode.INVALID, f"lookahead must lie between 1 and {LOOKAHEAD_MAX}", field="lookahead")
+        self._check_room()
+
+    def _check_room(self) -> None:
+        if not self._core.room:
+            raise Refusal(
+                ErrorCode.BUSY,
+                f"all {len(self._core.live)} sequences this node holds at once are taken (max_sequences)",
+                retry_after=RETRY_AFTER,
+            )
+
+    def _encode(self, submit: Submit) -> tuple[int, ...]:
+        if submit.ids is not None:
+            return submit.ids
+        if submit.text is not None:
+            return self._tokenizer.encode(submit.text)
+        assert submit.messages is not None
+        return self._tokenizer.encode_chat([(message.role, message.content) for message in submit.messages])
+
+    def _admit(self, submit: Submit, prompt: tuple[int, ...]) -> VerifySequence:
+        self._check_ids("prompt", prompt)
+        self._check_ids("resumed", submit.resumed)
+        if not prompt:
+            raise Refusal(ErrorCode.INVALID, "the prompt is empty", field="prompt")
+        most = self._card.max_length - 1
+        if len(prompt) + len(submit.resumed) > most:
+            raise Refusal(
+                ErrorCode.INVALID,
+                f"the prompt has {len(prompt)} tokens, but {self._card.name} takes at most {most} here"
+                " (max_length, less one to generate)",
+                field="prompt",
+            )
+        if submit.sequence in self.ledger.tombstones:  # cancelled while it was being tokenized
+            raise Refusal(ErrorCode.CANCELLED, f"request {submit.sequence} was cancelled")
+        self._check_room()
+        now = self._runtime.now()
+        sequence = self._sequence(submit, prompt, now)
+        self._core.open(sequence)
+        self.ledger.admit(submit, sequence, now)
+        self._publish(sequence, Opened(sequence.name, sequence.prompt_length, prompt_hash(prompt)))
+        self._resume(sequence, submit.resumed)
+        self._on_work()
+        return sequence
+
+    def _check_ids(self, field: str, ids: tuple[int, ...]) -> None:
+        vocabulary = self._card.fingerprint.vocabulary
+        if ids and max(ids) >= vocabulary:
+            raise Refusal(
+                ErrorCode.INVALID,
+                f"{field} holds id {max(ids)}; {self._card.name} has ids below {vocabulary}",
+                field=field,
+            )
+
+    def _sequence(self, submit: Submit, prompt: tuple[int, ...], now: float) -> VerifySequence:
+        room = self._card.max_length - len(prompt)
+        asked = submit.params.max_tokens
+        params = replace(submit.params, max_tokens=room if asked is None else min(asked, room))
+        output = Output(params, self._tokenizer.detokenizer(prompt), self._card.eos_ids, params.max_tokens or room)
+        return VerifySequence(
+            name=submit.sequence,
+            client=submit.client,
+            params=params,
+            speculation=submit.speculation or self._speculation,
+            ids=list(prompt),
+            prompt_length=len(prompt),
+            max_length=self._card.max_length,
+            output=output,
+            opened=now,
+        )
+
+    def _resume(self, sequence: VerifySequence, resumed: tuple[int, ...]) -> None:
+        """Take over the output that an earlier life of the request had already got."""
+        for token in resumed:
+            finish = sequence.append(token, Origin.ALONE)
+            if finish is not None:
+                self.end(sequence.name, finish)
+                return
+
+
+def prompt_hash(ids: tuple[int, ...]) -> str:
+    """Return 16 hex digits that tell prompts apart in a log."""
+    return hashlib.blake2b(array("I", ids).tobytes(), digest_size=8).hexdigest()

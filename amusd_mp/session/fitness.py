@@ -1,0 +1,28 @@
+"""May this model draft for that one? Only if a token id means the same text to both."""
+
+from __future__ import annotations
+
+from amusd_mp.core.model import ModelCard
+from amusd_mp.errors import Mismatch
+
+REMEDY = "both models must share one tokenizer"
+
+
+def compare(ours: ModelCard, theirs: ModelCard) -> None:
+    """Raise Mismatch naming what differs between two models' tokenizers, and both values.
+
+    The size of the padded table does not count: it differs inside one model family.
+    """
+    mine, other = ours.fingerprint, theirs.fingerprint
+    for field, a, b in (
+        ("vocabulary", mine.vocabulary, other.vocabulary),
+        ("vocabulary_hash", mine.vocabulary_hash, other.vocabulary_hash),
+        ("special_ids", mine.special_ids, other.special_ids),
+    ):
+        if a != b:
+            raise Mismatch(
+                f"{theirs.name} cannot draft for {ours.name}: {field} is {b}, but must be {a}; {REMEDY}",
+                field=field,
+                ours=str(a),
+                theirs=str(b),
+            )

@@ -1,0 +1,238 @@
+"""The listening end of every relation: introduces diallers, answers their requests, hears their publications.
+
+A dialler exists once its `hello` installed its incarnation. A later life of the same node retires the earlier one for
+good; what a retired or unknown life sends is counted and dropped. Whatever bytes arrive, the hub lives on. It knows no
+sequence: requests other than `hello` go to the owner, publications of known peers likewise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from amusd_mp import transport
+from amusd_mp.codec import DecodeError, OtherProtocol, UnknownType, decode
+from amusd_mp.core import limits
+from amusd_mp.core.ledger import Refusal
+from amusd_mp.core.messages import (
+    DRAFT_TOPICS,
+    Barrier,
+    Envelope,
+    ErrorCode,
+    ErrorReply,
+    Hello,
+    Message,
+    NodeState,
+    Reply,
+    StatusRequest,
+    Welcome,
+)
+from amusd_mp.core.model import ModelCard
+from amusd_mp.core.params import Speculation
+from amusd_mp.errors import AmusdError
+from amusd_mp.runtime import Runtime
+from amusd_mp.session.refusals import to_reply
+from amusd_mp.session.sender import Sender
+
+log = logging.getLogger(__name__)
+
+ROLES = ("draft", "client", "observer")
+RETIRED_KEPT = 1024  # retired incarnations remembered; random ids never return, so this only bounds memory
+
+
+def packages() -> tuple[tuple[str, str], ...]:
+    """Return the versions a peer may want to compare."""
+    return tuple((name, version(name)) for name in ("amusd-mp", "torch", "transformers", "pyzmq"))
+
+
+@dataclass(slots=True)
+class Peer:
+    """One life of one dialler. `joined` once something it published arrived: only then its line to us is live."""
+
+    node: str
+    incarnation: str
+    role: str
+    model: ModelCard | None
+    heard: float
+    joined: bool = False
+    windows: int = 0
+
+
+OnRequest = Callable[[Envelope], Awaitable[Reply]]
+OnPublication = Callable[[Peer, Envelope], None]
+Approve = Callable[[Hello], None]
+"""Raises Refusal or an AmusdError if this dialler may not join."""
+
+
+class Hub:
+    """Everything the verify node hears and says. `card` is None until its model is loaded."""
+
+    def __init__(
+        self,
+        listener: transport.Listener,
+        sender: Sender,
+        runtime: Runtime,
+        *,
+        speculation: Speculation,
+        approve: Approve,
+        on_request: OnRequest,
+        on_publication: OnPublication,
+        on_leave: Callable[[Peer], None],
+    ) -> None:
+        self.listener = listener
+        self.sender = sender
+        self.state = NodeState.LOADING
+        self.card: ModelCard | None = None
+        self.peers: dict[str, Peer] = {}
+        self.counters: Counter[str] = Counter()
+        self._retired: dict[str, None] = {}
+        self._runtime = runtime
+        self._speculation = speculation
+        self._approve = approve
+        self._on_request = on_request
+        self._on_publication = on_publication
+        self._on_leave = on_leave
+
+    def __repr__(self) -> str:
+        return f"<Hub {self.listener.url} {self.state} {len(self.peers)} peers>"
+
+    def open(self) -> None:
+        """Begin to answer requests."""
+        self.listener.serve(self._answer)
+
+    async def listen(self) -> None:
+        """Hear publications until cancelled or closed."""
+        subscription = self.listener.subscribe(DRAFT_TOPICS)
+        try:
+            async for received in subscription:
+                self._hear(received)
+                self.counters["dropped"] = subscription.dropped
+        finally:
+            subscription.close()
+
+    def publish(self, topic: str, body: Message) -> None:
+        """Say something to whoever subscribes."""
+        self.listener.publish(topic, self.sender.seal(body))
+
+    def forget_silent(self, now: float) -> None:
+        """Let go of drafts not heard of for the liveness time, and of others after the time that sequences are kept.
+
+        Either may be back with its next `hello`: only a newer life of the same node retires one for good.
+        """
+        for peer in list(self.peers.values()):
+            silent = now - peer.heard
+            if silent > (limits.LIVENESS if peer.role == "draft" else limits.RETAIN):
+                if peer.role == "draft":
+                    log.warning("draft %s has been silent for %.1f s; going on without it", peer.node, silent)
+                del self.peers[peer.incarnation]
+                self._on_leave(peer)
+
+    # ------------------------------------------------------------------------------------------ publications
+
+    def _hear(self, received: transport.Received) -> None:
+        try:
+            envelope = decode(received.payload)
+        except DecodeError as error:
+            self.counters["unknown_type" if isinstance(error, UnknownType) else "malformed"] += 1
+            return
+        peer = self.peers.get(envelope.incarnation)
+        if peer is None or peer.role != "draft" or peer.node != envelope.node:
+            self.counters["stranger"] += 1
+            return
+        peer.heard = self._runtime.now()
+        peer.joined = True
+        self._on_publication(peer, envelope)
+
+    # ------------------------------------------------------------------------------------------ requests
+
+    async def _answer(self, payload: bytes, identity: str | None) -> bytes:
+        return self.sender.seal(await self._reply(payload))
+
+    async def _reply(self, payload: bytes) -> Message:
+        try:
+            envelope = decode(payload)
+        except OtherProtocol as error:
+            self.counters["other_protocol"] += 1
+            return ErrorReply(ErrorCode.PROTOCOL, str(error), ours=str(limits.PROTOCOL), theirs=str(error.theirs))
+        except DecodeError as error:
+            self.counters["malformed"] += 1
+            return ErrorReply(ErrorCode.MALFORMED, str(error), field=error.field)
+        try:
+            if isinstance(envelope.body, Hello):
+                return self._welcome(envelope, envelope.body)
+            self._check_life(envelope)
+            if envelope.incarnation in self.peers:
+                self.peers[envelope.incarnation].heard = self._runtime.now()
+            return await self._on_request(envelope)
+        except Refusal as refusal:
+            self.counters[f"refused_{refusal.reply.code.value}"] += 1
+            return refusal.reply
+        except AmusdError as error:
+            reply = to_reply(error)
+            self.counters[f"refused_{reply.code.value}"] += 1
+            return reply
+        except Exception as error:
+            log.exception("request %s from %s failed", type(envelope.body).__name__, envelope.node)
+            return to_reply(error)
+
+    def _check_life(self, envelope: Envelope) -> None:
+        meant = getattr(envelope.body, "verify", self.sender.incarnation)
+        if isinstance(envelope.body, StatusRequest) and not meant:
+            return
+        if meant != self.sender.incarnation:
+            raise Refusal(ErrorCode.RESTARTED, f"{self.sender.node} was restarted: life {meant} is gone")
+        if envelope.incarnation in self._retired:
+            raise Refusal(ErrorCode.FORBIDDEN, f"{envelope.node} has a newer life; this one is retired")
+
+    def _welcome(self, envelope: Envelope, hello: Hello) -> Welcome:
+        lowest, highest = hello.protocols
+        if not lowest <= limits.PROTOCOL <= highest:
+            raise Refusal(
+                ErrorCode.PROTOCOL,
+                f"{envelope.node} speaks protocols {lowest} to {highest}, {self.sender.node} speaks {limits.PROTOCOL}",
+                ours=str(limits.PROTOCOL),
+                theirs=f"{lowest}-{highest}",
+            )
+        if hello.role not in ROLES:
+            raise Refusal(ErrorCode.FORBIDDEN, f"no role {hello.role!r} here; known: {', '.join(ROLES)}")
+        if envelope.incarnation in self._retired:
+            raise Refusal(ErrorCode.FORBIDDEN, f"{envelope.node} has a newer life; this one is retired")
+        if self.card is None:
+            raise Refusal(ErrorCode.NOT_READY, f"{self.sender.node} is loading its model", retry_after=limits.BEAT)
+        self._approve(hello)
+        self._install(envelope, hello)
+        if hello.nonce and hello.topic:
+            self.publish(hello.topic, Barrier(hello.nonce))
+        return Welcome(
+            protocol=limits.PROTOCOL,
+            state=self.state,
+            beat=limits.BEAT,
+            liveness=limits.LIVENESS,
+            lease=limits.LEASE,
+            model=self.card,
+            speculation=self._speculation,
+            endpoints=tuple(self.listener.endpoints.items()),
+            packages=packages(),
+        )
+
+    def _install(self, envelope: Envelope, hello: Hello) -> None:
+        if envelope.incarnation in self.peers:
+            self.peers[envelope.incarnation].heard = self._runtime.now()
+            return
+        for peer in [p for p in self.peers.values() if p.node == envelope.node and p.role == hello.role]:
+            self._retire(peer)
+        self.peers[envelope.incarnation] = Peer(
+            envelope.node, envelope.incarnation, hello.role, hello.model, self._runtime.now()
+        )
+        log.info("%s %s joins (%s)", hello.role, envelope.node, hello.model.name if hello.model else "no model")
+
+    def _retire(self, peer: Peer) -> None:
+        """Retire a life for good: a newer one of the same node has come."""
+        del self.peers[peer.incarnation]
+        self._retired[peer.incarnation] = None
+        while len(self._retired) > RETIRED_KEPT:
+            del self._retired[next(iter(self._retired))]
+        self._on_leave(peer)

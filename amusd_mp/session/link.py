@@ -1,0 +1,296 @@
+"""The dialling end of a relation with a verify node: found, introduced, subscribed, and kept alive.
+
+`open` says hello until it is answered, attaches publish and subscribe, and proves by the barrier that what the verify
+node publishes from then on arrives. `run` hears publications, says hello again every now and then (which heals whatever
+the other side forgot), and tells its owner of two things: the verify node fell silent, or began another life. The
+requests of one life never reach another: each names the incarnation it means. It knows no sequence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from amusd_mp import transport
+from amusd_mp.codec import DecodeError, UnknownType, decode
+from amusd_mp.core import limits
+from amusd_mp.core.messages import (
+    BEAT_TOPIC,
+    Barrier,
+    Beat,
+    Envelope,
+    ErrorReply,
+    Hello,
+    Message,
+    Welcome,
+    client_topic,
+)
+from amusd_mp.core.model import ModelCard
+from amusd_mp.errors import NotReady, ProtocolError, RemoteError, RequestTimeout, TransportError, Unreachable
+from amusd_mp.runtime import Runtime
+from amusd_mp.session.hub import packages
+from amusd_mp.session.refusals import to_error
+from amusd_mp.session.sender import Sender
+from amusd_mp.tasks import task_group
+
+log = logging.getLogger(__name__)
+
+ATTEMPT = 1.0  # seconds one try of a request may take before it is sent again
+BACKOFF = 0.05  # seconds before the first retry; doubles, with jitter
+BACKOFF_MAX = 1.0
+KEEPALIVE = limits.LIVENESS / 2  # seconds between hellos
+
+R = TypeVar("R")
+OnPublication = Callable[[Envelope], None]
+
+
+class Link:
+    """One dialler's relation with one verify node. `prefixes` are the topics to hear beside the beats.
+
+    on_publication: every message of the current life, barriers left out
+    on_lost:        the verify node fell silent (`None`) or began another life (its new Welcome); called once per loss
+    """
+
+    def __init__(
+        self,
+        url: str,
+        sender: Sender,
+        runtime: Runtime,
+        *,
+        role: str,
+        prefixes: Sequence[str],
+        on_publication: OnPublication,
+        on_lost: Callable[[Welcome | None], None],
+        card: ModelCard | None = None,
+    ) -> None:
+        self.url = url
+        self.sender = sender
+        self.verify = ""  # incarnation of the verify node, "" before the first hello
+        self.welcome: Welcome | None = None
+        self.alive = False
+        self.counters: Counter[str] = Counter()
+        self._runtime = runtime
+        self._role = role
+        self.card = card
+        self._topic = client_topic(sender.incarnation)
+        self._prefixes = (*prefixes, BEAT_TOPIC)
+        self._on_publication = on_publication
+        self._on_lost = on_lost
+        self._dialer: transport.Dialer | None = None
+        self._subscriptions: list[transport.Subscription] = []
+        self._attached: tuple[tuple[str, str], ...] = ()
+        self._barriers: dict[str, asyncio.Event] = {}
+        self._heard = 0.0
+        self._knock = asyncio.Event()  # say hello now instead of at the next keepalive
+
+    def __repr__(self) -> str:
+        return f"<Link {self._role} to {self.url} life {self.verify or '-'} {'alive' if self.alive else 'lost'}>"
+
+    # ------------------------------------------------------------------------------------------ opening
+
+    async def dial(self) -> None:
+        """Resolve the address and prepare to talk. Raises AddressError."""
+        if self._dialer is None:
+            self._dialer = await transport.dial(self.url)
+            self._subscriptions = [self._dialer.subscribe(prefix) for prefix in self._prefixes]
+
+    async def open(self, timeout: float) -> Welcome:
+        """Say hello until the verify node is ready and what it publishes arrives here, for at most `timeout` seconds.
+
+        `run` must be running. Raises Unreachable, RequestTimeout or NotReady when the time is over, and at once
+        Mismatch or ProtocolError when this dialler is refused.
+        """
+        deadline = self._runtime.now() + timeout
+        delay = BACKOFF
+        while True:
+            try:
+                return await self._greet(deadline)
+            except (Unreachable, RequestTimeout, NotReady) as error:
+                if self._runtime.now() + delay >= deadline:
+                    raise self._explain(error, timeout) from error
+            await asyncio.sleep(delay * self._runtime.random.uniform(0.5, 1.5))
+            delay = min(2 * delay, BACKOFF_MAX)
+
+    def _explain(self, error: Exception, timeout: float) -> Exception:
+        if isinstance(error, NotReady):
+            return NotReady(f"{error}; it was not ready within {timeout:g} s")
+        if isinstance(error, TransportError):
+            return type(error)(
+                f"no verify node answers at {self.url} within {timeout:g} s; is it running, and is this its address?",
+                address=self.url,
+            )
+        return error
+
+    async def _greet(self, deadline: float) -> Welcome:
+        """Say hello; attach and pass the barrier if this life is new here."""
+        await self.dial()
+        assert self._dialer is not None
+        welcome, life = await self._hello("", deadline)
+        if welcome.endpoints != self._attached:
+            await self._dialer.attach(dict(welcome.endpoints))
+            self._attached = welcome.endpoints
+        changed = life != self.verify
+        if changed or not self.alive:
+            nonce = self._runtime.new_id()
+            arrived = self._barriers[nonce] = asyncio.Event()
+            try:
+                await self._until_heard(nonce, arrived, deadline)
+            finally:
+                del self._barriers[nonce]
+        before, self.verify, self.welcome = self.verify, life, welcome
+        self._heard, self.alive = self._runtime.now(), True
+        if before and changed:
+            log.info("the verify node at %s began another life", self.url)
+            self._on_lost(welcome)
+        return welcome
+
+    async def _hello(self, nonce: str, deadline: float) -> tuple[Welcome, str]:
+        hello = Hello(
+            role=self._role,
+            protocols=(limits.PROTOCOL, limits.PROTOCOL),
+            model=self.card,
+            packages=packages(),
+            nonce=nonce,
+            topic=self._topic if nonce else "",
+        )
+        envelope = await self._ask(hello, min(ATTEMPT, max(0.01, deadline - self._runtime.now())))
+        if not isinstance(envelope.body, Welcome):
+            raise ProtocolError(f"{self.url} answered hello with {type(envelope.body).__name__}")
+        return envelope.body, envelope.incarnation
+
+    async def _until_heard(self, nonce: str, arrived: asyncio.Event, deadline: float) -> None:
+        """Repeat hello until its nonce comes back on our own topic: only then is the subscription live."""
+        wait = 0.005
+        while not arrived.is_set():
+            await self._hello(nonce, deadline)
+            try:
+                async with asyncio.timeout(wait):
+                    await arrived.wait()
+            except TimeoutError:
+                if self._runtime.now() >= deadline:
+                    raise RequestTimeout(
+                        f"{self.url} answers requests, but its publications do not arrive "
+                        f"(endpoints {dict(self._attached)}); is a firewall between?",
+                        address=self.url,
+                    ) from None
+                wait = min(2 * wait, 0.25)
+
+    # ------------------------------------------------------------------------------------------ requests
+
+    async def call(self, request: Message, expect: type[R], timeout: float = limits.REQUEST_TIMEOUT) -> R:
+        """Send a request, again if it goes unanswered, and return its reply; every request is idempotent.
+
+        `timeout` in seconds covers all tries. Raises what the refusal maps to (`session.refusals`), RequestTimeout or
+        Unreachable.
+        """
+        deadline = self._runtime.now() + min(timeout, limits.RETRY_WITHIN)
+        delay = BACKOFF
+        while True:
+            left = deadline - self._runtime.now()
+            try:
+                reply = (await self._ask(request, max(0.001, min(ATTEMPT, left)))).body
+                break
+            except (RequestTimeout, Unreachable):
+                if self._runtime.now() + delay >= deadline:
+                    raise
+            await asyncio.sleep(delay * self._runtime.random.uniform(0.5, 1.5))
+            delay = min(2 * delay, BACKOFF_MAX)
+        if not isinstance(reply, expect):
+            raise ProtocolError(f"{self.url} answered {type(request).__name__} with {type(reply).__name__}")
+        return reply
+
+    async def _ask(self, request: Message, timeout: float) -> Envelope:
+        assert self._dialer is not None
+        payload = await self._dialer.request(self.sender.seal(request), timeout)
+        try:
+            envelope = decode(payload)
+        except DecodeError as error:
+            raise RemoteError(f"{self.url} sent an unreadable reply: {error}", address=self.url) from error
+        if isinstance(envelope.body, ErrorReply):
+            raise to_error(envelope.body, self.url)
+        if envelope.incarnation == self.verify:
+            self._heard = self._runtime.now()
+        return envelope
+
+    def publish(self, topic: str, body: Message) -> None:
+        """Say something to the verify node. Nothing is promised; nothing happens before the first hello."""
+        if self._dialer is not None:
+            self._dialer.publish(topic, self.sender.seal(body))
+
+    def knock(self) -> None:
+        """Say hello soon: something suggests that the other side changed."""
+        self._knock.set()
+
+    # ------------------------------------------------------------------------------------------ running
+
+    async def run(self) -> None:
+        """Hear, greet and watch until cancelled. Raises Mismatch or ProtocolError when refused for good."""
+        await self.dial()
+        async with task_group() as tasks:
+            for subscription in self._subscriptions:
+                tasks.create_task(self._listen(subscription), name=f"{self._role} listens")
+            tasks.create_task(self._keep_greeting(), name=f"{self._role} greets")
+            tasks.create_task(self._watch(), name=f"{self._role} watches")
+
+    async def close(self) -> None:
+        """Release the connection. Idempotent."""
+        if self._dialer is not None:
+            await self._dialer.close()
+
+    async def _listen(self, subscription: transport.Subscription) -> None:
+        async for received in subscription:
+            self._hear(received)
+
+    def _hear(self, received: transport.Received) -> None:
+        try:
+            envelope = decode(received.payload)
+        except DecodeError as error:
+            self.counters["unknown_type" if isinstance(error, UnknownType) else "malformed"] += 1
+            return
+        body = envelope.body
+        if isinstance(body, Barrier):
+            if body.nonce in self._barriers:
+                self._barriers[body.nonce].set()
+            return
+        if envelope.incarnation != self.verify:
+            self.counters["other_life"] += 1
+            if isinstance(body, Beat) and self.verify:
+                self.knock()
+            return
+        self._heard = self._runtime.now()
+        if not self.alive:
+            self.knock()
+        self._on_publication(envelope)
+
+    async def _keep_greeting(self) -> None:
+        """Renew the relation: at every keepalive, and at once when something looks changed."""
+        while True:
+            try:
+                async with asyncio.timeout(KEEPALIVE):
+                    await self._knock.wait()
+            except TimeoutError:
+                pass
+            self._knock.clear()
+            if not self.verify:
+                continue  # `open` is still at it
+            try:
+                await self._greet(self._runtime.now() + ATTEMPT)
+            except (TransportError, NotReady):
+                self.counters["unanswered_hello"] += 1  # `_watch` decides when this is a loss
+
+    async def _watch(self) -> None:
+        """Notice silence. Time during which this process itself stood still does not count."""
+        last = self._runtime.now()
+        while True:
+            await asyncio.sleep(limits.BEAT)
+            now = self._runtime.now()
+            if now - last > 4 * limits.BEAT:
+                self._heard += now - last
+            last = now
+            if self.alive and now - self._heard > limits.LIVENESS:
+                self.alive = False
+                log.warning("the verify node at %s has been silent for %.1f s", self.url, now - self._heard)
+                self._on_lost(None)

@@ -1,0 +1,28 @@
+"""Task groups that raise what went wrong, not a group around it.
+
+A node and a client own several tasks of which the first failure is the reason for all; its type must reach the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Like `asyncio.TaskGroup`, but the first failure is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        raise first(group) from group.__cause__
+
+
+def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception of a group that is no group itself."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

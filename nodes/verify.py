@@ -1,0 +1,303 @@
+"""The verify node: the large model, the only authority on tokens, and the one address of a deployment.
+
+One loop: take what is valid now, score it in one forward pass, commit, publish. It never waits for a draft longer than
+waiting pays, so drafts may join, leave, hang or lie without changing a token. Requests come through the desk, windows
+through the hub; the device has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+
+from amusd_mp import transport
+from amusd_mp.core import limits
+from amusd_mp.core.digest import pages
+from amusd_mp.core.ledger import Refusal
+from amusd_mp.core.messages import (
+    BEAT_TOPIC,
+    Beat,
+    Cancel,
+    Committed,
+    Draft,
+    DraftStatus,
+    Drain,
+    Draining,
+    Envelope,
+    ErrorCode,
+    Finish,
+    Hello,
+    NodeState,
+    Opened,
+    Renew,
+    Reply,
+    StatusReport,
+    StatusRequest,
+    Submit,
+    Sync,
+    sequence_topic,
+)
+from amusd_mp.core.model import Loaded
+from amusd_mp.core.verify import VerifyCore
+from amusd_mp.core.verify_sequence import VerifySequence
+from amusd_mp.desk import Desk
+from amusd_mp.errors import NodeFailed
+from amusd_mp.node import Node, NodeContext
+from amusd_mp.runtime import OnProgress
+from amusd_mp.session.fitness import compare
+from amusd_mp.session.hub import Hub, Peer, packages
+from amusd_mp.session.sender import Sender
+from amusd_mp.tasks import task_group
+
+log = logging.getLogger(__name__)
+
+
+class VerifyNode(Node):
+    """Decides. See `amusd_mp.node.Node` for the life of a node."""
+
+    def __init__(self, context: NodeContext) -> None:
+        super().__init__(context)
+        self._runtime = context.runtime
+        self._sender = Sender(context.name, self._runtime.new_id())
+        self._device = self._runtime.executor(f"{context.name}-device")
+        self._hub: Hub | None = None
+        self._loaded: Loaded | None = None
+        self._core = VerifyCore(rows=0, vocabulary=0)
+        self._desk: Desk | None = None
+        self._work = asyncio.Event()
+        self._draining = False
+        self._began = 0.0
+        self._step_began: float | None = None
+        self._cycle = 0
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def open(self) -> dict[str, object]:
+        self._began = self._runtime.now()
+        listener = await transport.listen(self.context.config.listen or "tcp://127.0.0.1:5601")
+        self._hub = Hub(
+            listener,
+            self._sender,
+            self._runtime,
+            speculation=self.context.deployment.speculation,
+            approve=self._approve,
+            on_request=self._answer,
+            on_publication=self._hear,
+            on_leave=self._leave,
+        )
+        self._hub.open()
+        return {"url": listener.url, "endpoints": dict(listener.endpoints), "incarnation": self._sender.incarnation}
+
+    async def load(self, progress: OnProgress) -> None:
+        assert self._hub is not None
+        context = self.context
+        loaded = await self._device.run(lambda: context.load_model(context.config.spec(), progress))
+        self._loaded = loaded
+        card = loaded.model.card
+        self._core = VerifyCore(loaded.model.rows, card.fingerprint.vocabulary)
+        self._desk = Desk(
+            self._core,
+            card,
+            loaded.tokenizer,
+            self._runtime,
+            speculation=context.deployment.speculation,
+            publish=self._publish,
+            on_work=self._work.set,
+        )
+        self._hub.card = card
+        self._hub.state = NodeState.DRAINING if self._draining else NodeState.READY
+
+    async def serve(self) -> None:
+        assert self._hub is not None
+        try:
+            async with task_group() as tasks:
+                hearing = tasks.create_task(self._hub.listen(), name=f"{self.context.name} hears")
+                beating = tasks.create_task(self._beat(), name=f"{self.context.name} beats")
+                await self._compute()
+                hearing.cancel()
+                beating.cancel()
+        finally:
+            self._end_all(Finish.ERROR)  # nothing is left after a drain; after a failure clients must not wait
+            self._tell()  # the last word on every sequence, for whoever missed it
+
+    def drain(self) -> None:
+        self._draining = True
+        if self._hub is not None and self._hub.state is NodeState.READY:
+            self._hub.state = NodeState.DRAINING
+        self._work.set()
+
+    async def close(self) -> None:
+        if self._hub is not None:
+            await self._hub.listener.close()
+        if self._desk is not None:
+            self._desk.close()
+        self._device.close()
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    async def _compute(self) -> None:
+        """Plan, run, settle, publish; until a drain is over."""
+        assert self._loaded is not None
+        model, core, now = self._loaded.model, self._core, self._runtime.now
+        while core.live or not self._draining:
+            step = core.plan(now())
+            if step is None:
+                await self._rest(core.wake_at)
+                continue
+            self._step_began = now()
+            result = await self._device.run(partial(model.run, step))
+            self._step_began = None
+            for sequence in core.apply(result, now()):
+                self._settle(sequence)
+
+    async def _rest(self, until: float | None) -> None:
+        """Sleep until something arrives, or until `until` on the runtime's clock."""
+        self._work.clear()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._work.wait()
+        except TimeoutError:
+            pass
+
+    def _settle(self, sequence: VerifySequence) -> None:
+        assert self._desk is not None
+        self._publish(sequence, sequence.committed())
+        if sequence.finish is not None:
+            self._desk.count(sequence)
+
+    def _publish(self, sequence: VerifySequence, message: Opened | Committed) -> None:
+        assert self._hub is not None
+        self._hub.publish(sequence_topic(sequence.client, sequence.name), message)
+
+    async def _beat(self) -> None:
+        """Say that we live, end what nobody renews, let go of the silent, and notice a device that hangs."""
+        assert self._hub is not None
+        assert self._desk is not None
+        while True:
+            self._tell()
+            for name in self._desk.expire():
+                log.info("sequence %s: its client fell silent; ended", name)
+            self._hub.forget_silent(self._runtime.now())
+            age = self._step_age()
+            if age > limits.STEP_LIMIT:
+                raise NodeFailed(
+                    f"the device has not answered for {age:.0f} s in step {self._core.steps}; it hangs",
+                    node=self.context.name,
+                )
+            await asyncio.sleep(limits.BEAT)
+
+    def _end_all(self, finish: Finish) -> None:
+        for name in list(self._core.live):
+            if self._desk is not None:
+                self._desk.end(name, finish)
+
+    def _step_age(self) -> float:
+        return 0.0 if self._step_began is None else self._runtime.now() - self._step_began
+
+    def _tell(self) -> None:
+        assert self._hub is not None
+        assert self._desk is not None
+        self._cycle += 1
+        cut = pages(self._desk.ledger.digest())
+        for page, entries in enumerate(cut):
+            beat = Beat(
+                state=self._hub.state,
+                steps=self._core.steps,
+                step_age=self._step_age(),
+                busy=self._core.busy,
+                drafts=len(self._core.drafts),
+                digest=entries,
+                page=page,
+                pages=len(cut),
+                cycle=self._cycle,
+            )
+            self._hub.publish(BEAT_TOPIC, beat)
+
+    # ------------------------------------------------------------------------------------------ what arrives
+
+    def _hear(self, peer: Peer, envelope: Envelope) -> None:
+        """Take a draft's window or beat; its first one proves that its line to us is live."""
+        assert self._hub is not None
+        self._core.join_draft(peer.incarnation)
+        body = envelope.body
+        if not isinstance(body, Draft):
+            return
+        if body.verify != self._sender.incarnation:
+            self._hub.counters["other_life"] += 1
+        elif self._core.propose(peer.incarnation, envelope.number, body, self._runtime.now()):
+            peer.windows += 1
+            self._work.set()
+        else:
+            self._hub.counters["useless_window"] += 1
+
+    def _leave(self, peer: Peer) -> None:
+        if peer.role == "draft":
+            self._core.drop_draft(peer.incarnation)
+            self._work.set()
+
+    def _approve(self, hello: Hello) -> None:
+        """Refuse a draft whose tokens mean something else."""
+        assert self._loaded is not None
+        if hello.role == "draft":
+            if hello.model is None:
+                raise Refusal(ErrorCode.INVALID, "a draft must name its model", field="model")
+            compare(ours=self._loaded.model.card, theirs=hello.model)
+
+    async def _answer(self, envelope: Envelope) -> Reply:
+        """Answer one request of a known protocol and of this life. Raises Refusal."""
+        desk, request = self._desk, envelope.body
+        if isinstance(request, StatusRequest):
+            return self._status()
+        if desk is None:
+            raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is loading its model", retry_after=limits.BEAT)
+        match request:
+            case Submit():
+                if self._draining:
+                    raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is draining and takes no new request")
+                return await desk.submit(request)
+            case Sync():
+                return desk.sync(request)
+            case Renew():
+                return desk.renew(request)
+            case Cancel():
+                return desk.cancel(request)
+            case Drain():
+                self.drain()
+                return Draining(len(self._core.live))
+            case _:
+                raise Refusal(ErrorCode.MALFORMED, f"{type(request).__name__} is not a request")
+
+    def _status(self) -> StatusReport:
+        assert self._hub is not None
+        if self._loaded is None or self._desk is None:
+            raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is loading its model", retry_after=limits.BEAT)
+        now = self._runtime.now()
+        joined = [self._hub.peers[draft] for draft in self._core.drafts if draft in self._hub.peers]
+        return StatusReport(
+            node=self.context.name,
+            state=self._hub.state,
+            uptime=now - self._began,
+            model=self._loaded.model.card,
+            sequences=len(self._core.live),
+            max_sequences=self._loaded.model.rows,
+            finished=self._desk.finished,
+            output_tokens=self._desk.output_tokens + sum(s.outputs for s in self._core.live.values()),
+            steps=self._core.steps,
+            busy=self._core.busy,
+            degraded=not self._core.drafts,
+            drafts=tuple(
+                DraftStatus(
+                    node=peer.node,
+                    incarnation=peer.incarnation,
+                    model=peer.model.name if peer.model else "",
+                    device=peer.model.device if peer.model else "",
+                    age=now - peer.heard,
+                    windows=peer.windows,
+                    acceptance=self._core.acceptance_of(peer.incarnation),
+                )
+                for peer in joined
+            ),
+            counters=tuple(sorted(self._hub.counters.items())),
+            packages=packages(),
+        )
