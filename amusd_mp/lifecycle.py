@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -36,8 +36,6 @@ DRAIN_TIMEOUT: Final = 30.0
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for `Node.close`; its sockets linger half a second."""
 
-Announce = Callable[[dict[str, object]], None]
-
 
 def load_model(spec: ModelSpec, progress: OnProgress) -> Loaded:
     """Load a model with the engine, which is imported here and not before: it brings torch."""
@@ -52,16 +50,30 @@ def prepare(name: str, deployment: Deployment) -> NodeContext:
     return NodeContext(name, config, deployment, Runtime(), load_model)
 
 
-def print_line(fields: dict[str, object]) -> None:
-    """Write one line of JSON to standard output."""
-    print(json.dumps(fields), flush=True)  # noqa: T201  # the ready line is the program's output, not a log
+def announce(fields: Mapping[str, object], ready_file: Path | None = None) -> None:
+    """Write the ready line: to standard output, and to `ready_file` so that a reader sees all of it or none."""
+    line = json.dumps(fields)
+    if ready_file is not None:
+        draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
+        draft.write_text(line + "\n", encoding="utf-8")
+        draft.replace(ready_file)
+    print(line, flush=True)  # noqa: T201  # the program's output, not a log
+
+
+def forget(ready_file: Path | None) -> None:
+    """Remove a ready file: it must not outlive what it says."""
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+
+
+Announce = Callable[[Mapping[str, object], Path | None], None]
 
 
 async def run_node(
     context: NodeContext,
     *,
     ready_file: Path | None = None,
-    announce: Announce = print_line,
+    announce: Announce = announce,
     drain_timeout: float = DRAIN_TIMEOUT,
     signals: StopSignals | None = None,
 ) -> None:
@@ -115,11 +127,9 @@ async def _work(node: Node, ready: asyncio.Event, ready_file: Path | None, annou
     facts = await node.open()
     await node.load(log_progress())
     fields: dict[str, object] = {"event": "ready", "node": name, "role": role, "pid": os.getpid(), **facts}
-    if ready_file is not None:
-        write_atomically(ready_file, json.dumps(fields) + "\n")
     logger.info("ready after %.1f s%s", time.monotonic() - began, f" at {facts['url']}" if "url" in facts else "")
     ready.set()
-    announce(fields)
+    announce(fields, ready_file)
     await node.serve()
     logger.info("done")
 
@@ -147,19 +157,6 @@ def log_progress() -> OnProgress:
             logger.info("loading %3.0f %%  %s", share * 100, what)
 
     return progress
-
-
-def forget(ready_file: Path | None) -> None:
-    """Remove a ready file: it must not outlive what it says."""
-    if ready_file is not None:
-        ready_file.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def exit_when_stdin_ends() -> None:

@@ -71,6 +71,11 @@ class Deployment:
             return urls.with_host(node.listen, "::1" if host == "::" else "127.0.0.1")
         return node.listen
 
+    def has_free_port(self, name: str) -> bool:
+        """True if the URL that others dial is known only once the node has bound it (port 0 and no `address`)."""
+        node = self.node(name)
+        return node.address is None and node.listen is not None and urls.has_free_port(node.listen)
+
     def dialled(self, name: str) -> str | None:
         """Return the name of the node of this deployment that a node dials, None if it dials a URL or nobody."""
         dial = self.node(name).dial

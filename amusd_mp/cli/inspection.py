@@ -1,0 +1,161 @@
+"""What `check` looks at beyond the file itself: roles, models, devices, cores and names, on this machine.
+
+Loads no model library: a hub model is looked up in the cache folder, GPUs are asked of the driver's own tool. What
+cannot be known here (another host's devices) is left out; what is only likely to fail is a note, not a problem.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from amusd_mp.binding import VISIBLE, allowed_cores, visible_device
+from amusd_mp.config import Deployment, NodeConfig, urls
+from amusd_mp.errors import ConfigError
+from amusd_mp.node import known_roles
+from amusd_mp.transport import ENTRY_POINT_GROUP, scheme_of
+
+BUNDLED: Final = ("bundled:verify", "bundled:draft")
+NVIDIA_SMI_TIMEOUT: Final = 10.0
+
+
+@dataclass(slots=True)
+class Findings:
+    """Problems fail the check; notes only inform."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def summary(deployment: Deployment) -> Iterator[str]:
+    """Yield a deployment as lines for a person."""
+    yield f"file         {deployment.where}"
+    rule = deployment.speculation
+    yield f"speculation  {rule.strategy.value}, lookahead {rule.lookahead}"
+    if deployment.security.insecure:
+        yield "security     insecure: whoever reaches a port may use it, and can read along"
+    for name, node in deployment.nodes.items():
+        where = f" on {node.host}" if node.host else ""
+        model = f", {node.model} ({node.dtype})" if node.model else ""
+        yield f"{name:<12} {node.role}{model} at {node.device}{where}"
+        if node.listen:
+            dialled = deployment.url_for(name)
+            yield f"{'':<12} listens on {node.listen}" + (f", dialled as {dialled}" if dialled != node.listen else "")
+        if node.dial:
+            yield f"{'':<12} dials {deployment.dial_url(name)}"
+
+
+def inspect(deployment: Deployment, host: str | None) -> Findings:
+    """Return what is wrong with a valid deployment on this machine, or on `host`."""
+    found = Findings()
+    local: tuple[str, ...] = ()
+    try:
+        local = deployment.local_nodes(host)
+    except ConfigError as error:
+        found.notes.append(f"{error}; devices and models were not checked")
+    for name, node in deployment.nodes.items():
+        if node.role not in known_roles():
+            found.problems.append(
+                f"nodes.{name}.role: no node has the role {node.role!r}; installed: {', '.join(known_roles())}"
+            )
+        _look_at_urls(name, node, deployment, name in local, found)
+        if name in local:
+            _look_at_device(name, node, found)
+            if node.model is not None:
+                _look_at_model(name, node, found)
+    return found
+
+
+def _look_at_urls(name: str, node: NodeConfig, deployment: Deployment, local: bool, found: Findings) -> None:
+    schemes = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    dialled = deployment.dial_url(name) if node.dial else None
+    for key, url in (("listen", node.listen), ("address", node.address), ("dial", dialled)):
+        if url is None:
+            continue
+        if (scheme := scheme_of(url)) not in schemes:
+            found.problems.append(
+                f"nodes.{name}.{key}: no transport for {scheme!r} in {url!r}; installed: {', '.join(sorted(schemes))}"
+            )
+        host = urls.host_of(url)
+        if local and key != "address" and host is not None and not urls.is_wildcard(host) and not _resolves(host):
+            found.problems.append(f"nodes.{name}.{key}: the name {host!r} does not resolve on this machine")
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+def _look_at_device(name: str, node: NodeConfig, found: Findings) -> None:
+    allowed = allowed_cores()
+    absent = sorted(set(node.cores or ()) - (allowed or set(node.cores or ())))
+    if absent:
+        cores = ", ".join(map(str, sorted(allowed or ())))
+        found.problems.append(f"nodes.{name}.cores: no core {', '.join(map(str, absent))}; there are {cores}")
+    if node.device == "mps" and sys.platform != "darwin":
+        found.problems.append(f"nodes.{name}.device: mps is Apple's; this is {sys.platform}")
+    if node.device.startswith("cuda:"):
+        number = int(node.device.removeprefix("cuda:"))
+        gpus = list_gpus()
+        if number >= len(gpus):
+            found.problems.append(
+                f"nodes.{name}.device: no {node.device}; nvidia-smi shows {len(gpus)} GPU(s) on this machine"
+            )
+        elif VISIBLE in os.environ:
+            try:
+                visible_device(name, number, os.environ[VISIBLE])
+            except ConfigError as error:
+                found.problems.append(str(error))
+
+
+def list_gpus() -> list[str]:
+    """Return a line per GPU from nvidia-smi, nothing where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def _look_at_model(name: str, node: NodeConfig, found: Findings) -> None:
+    model = node.model or ""
+    key = f"nodes.{name}.model"
+    if model.startswith("bundled:"):
+        if model not in BUNDLED:
+            found.problems.append(f"{key}: no model {model!r} is bundled; there are {', '.join(BUNDLED)}")
+    elif Path(model).is_absolute():
+        if not (Path(model) / "config.json").is_file():
+            found.problems.append(f"{key}: the folder {model} has no config.json")
+    elif model.count("/") > 1 or len(model.split()) != 1:
+        found.problems.append(f"{key}: {model!r} is neither a folder nor a hub id (OWNER/NAME)")
+    elif not _cached(model, node.revision):
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            found.problems.append(f"{key}: {model} is not in the cache and HF_HUB_OFFLINE is set; hf download {model}")
+        else:
+            found.notes.append(
+                f"{key}: {model} is not in the cache; the first start downloads it (hf download {model})"
+            )
+
+
+def _cached(model: str, revision: str | None) -> bool:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)

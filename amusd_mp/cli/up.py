@@ -1,0 +1,85 @@
+"""`amusd-mp up FILE`: every node placed on this host, in one terminal, until Ctrl-C or a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amusd_mp.cli.options import Debug, DrainTimeout, File, Format, Host, Sets
+from amusd_mp.log import LogFormat
+
+if TYPE_CHECKING:
+    from amusd_mp.launcher import Launcher
+    from amusd_mp.signals import StopSignals
+
+
+def command(
+    file: File,
+    sets: Sets = None,
+    host: Host = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write a line of JSON here when all are ready.", show_default=False)
+    ] = None,
+    ready_timeout: Annotated[float, typer.Option(min=1, help="Seconds until all nodes must be ready.")] = 600.0,
+    drain_timeout: DrainTimeout = 30.0,
+    log_format: Format = LogFormat.AUTO,
+    debug: Debug = False,
+) -> None:
+    """Start the nodes of a file that run on this host, and stop them all at Ctrl-C or when one fails."""
+    import asyncio
+    import os
+    import sys
+
+    from amusd_mp.config import load_deployment
+    from amusd_mp.launcher import Launcher
+    from amusd_mp.log import Event, Renderer, configure, wants_colour
+    from amusd_mp.signals import StopSignals, exit_at_once
+
+    deployment = load_deployment(file, sets or ())
+    names = deployment.local_nodes(host)
+    renderer = Renderer(log_format, wants_colour(sys.stderr, os.environ), width=max(map(len, names)))
+    configure("up", renderer, debug=debug)
+
+    def show(event: Event) -> None:
+        print(renderer.line(event), file=sys.stderr, flush=True)  # noqa: T201
+
+    launcher = Launcher(deployment, names, on_event=show, ready_timeout=ready_timeout, drain_timeout=drain_timeout)
+
+    def at_once(number: int) -> None:
+        launcher.kill_all()
+        exit_at_once(number)
+
+    with StopSignals(at_once) as signals:
+        asyncio.run(keep_up(launcher, signals, ready_file))
+
+
+async def keep_up(launcher: Launcher, signals: StopSignals, ready_file: Path | None) -> None:
+    """Run the nodes until a signal asks for the end, they drain, or one fails. Raises NodeFailed."""
+    import asyncio
+
+    from amusd_mp.lifecycle import announce, forget, wake
+
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    signals.watch(lambda: wake(loop, asked))
+
+    async def work() -> None:
+        await launcher.start()
+        nodes = {name: {"pid": node.pid, "url": node.url} for name, node in launcher.nodes.items()}
+        announce({"event": "ready", "nodes": nodes}, ready_file)
+        await launcher.wait()
+
+    forget(ready_file)
+    working = asyncio.create_task(work(), name="up")
+    asking = asyncio.create_task(asked.wait(), name="up stop")
+    try:
+        await asyncio.wait({working, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, asking):
+            task.cancel()
+        await asyncio.wait({working, asking})
+        await launcher.stop()
+        forget(ready_file)
