@@ -54,6 +54,30 @@ class TransportOptions:
     linger: float = 0.5  # seconds that close may spend on what is still unsent
 
 
+def check_publication(topic: str, payload: bytes, options: TransportOptions) -> bytes:
+    """Return the topic in UTF-8. Raises ValueError for a topic or payload over its limit."""
+    name = check_prefix(topic, options)
+    if len(payload) > options.max_publication:
+        raise ValueError(
+            f"the publication on {topic!r} has {len(payload)} bytes; the limit is {options.max_publication}"
+        )
+    return name
+
+
+def check_prefix(prefix: str, options: TransportOptions) -> bytes:
+    """Return the topic or prefix in UTF-8. Raises ValueError if it is over the limit or cannot be encoded."""
+    name = prefix.encode()
+    if len(name) > options.max_topic:
+        raise ValueError(f"topic {prefix[:40]!r}... has {len(name)} bytes; the limit is {options.max_topic}")
+    return name
+
+
+def check_request(payload: bytes, options: TransportOptions) -> None:
+    """Raise ValueError for a request over the limit."""
+    if len(payload) > options.max_request:
+        raise ValueError(f"the request has {len(payload)} bytes; the limit is {options.max_request}")
+
+
 class Subscription(ABC):
     """A live interest in one topic prefix. Cancelling a pending `get` loses no message."""
 
@@ -87,6 +111,9 @@ class Endpoint(ABC):
 
     url: str
     """The control URL: what a listener really bound (port 0 resolved), what a dialler dialled."""
+
+    refused: int = 0
+    """Arrivals dropped because they were malformed or over a limit."""
 
     @abstractmethod
     def publish(self, topic: str, payload: bytes) -> None:

@@ -1,0 +1,148 @@
+"""The dialling end over ZeroMQ: a DEALER with many requests pending, and after `attach` a PUB and a SUB.
+
+Each request has a number that its reply repeats; a reply nobody waits for any more is dropped. A request stays here
+until a connection takes it, so one that was given up before is never sent, and one that no connection ever took fails
+as Unreachable. A monitor on the socket tells whether there is a connection, and why not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from amusd_mp.errors import RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
+from amusd_mp.transport import Dialer, TransportOptions, check_request
+
+from . import zeromq_frames as wire
+from .zeromq_endpoint import ZeromqEndpoint
+
+QUEUE: Final = 16
+"""Requests handed to ZeroMQ ahead of the network; the rest wait here, where they can still be taken back."""
+
+REFUSALS: Final = {
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "something there closes the connection during the handshake",
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "something there does not speak ZeroMQ, or not the same security",
+    zmq.Event.HANDSHAKE_FAILED_AUTH: "the listener there refuses this peer",
+}
+WATCHED: Final = (
+    zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.DISCONNECTED
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+)
+
+Locate = Callable[[Mapping[str, str]], tuple[str, str]]
+"""Reads a listener's endpoints: the ZeroMQ addresses of its PUB and of its SUB. Raises AddressError."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One request: its reply to come, and its payload until a connection took it."""
+
+    reply: asyncio.Future[bytes]
+    unsent: bytes | None
+
+
+class ZeromqDialer(ZeromqEndpoint, Dialer):
+    """Connects to `address`; `locate` finds the other two from what the listener says of itself."""
+
+    def __init__(self, url: str, address: str, locate: Locate, options: TransportOptions) -> None:
+        super().__init__(url, options)
+        self._locate = locate
+        self._attached: tuple[str, str] | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._waiting: list[int] = []
+        self._last = 0
+        self._connected = False
+        self._refusal = ""
+        self._control = self._sockets.open(
+            zmq.DEALER, limit=options.max_request, queue=QUEUE, on_frames=self._on_reply, on_idle=self._send_waiting
+        )
+        self._sockets.monitor(self._control, WATCHED, self._on_event)
+        self._control.socket.connect(address)
+
+    async def request(self, payload: bytes, timeout: float) -> bytes:
+        check_request(payload, self._options)
+        if self._closed:
+            raise TransportClosed(f"{self.url} is closed", address=self.url)
+        loop = asyncio.get_running_loop()
+        self._last += 1
+        number = self._last
+        pending = self._pending[number] = _Pending(loop.create_future(), payload)
+        self._waiting.append(number)
+        deadline = loop.call_later(timeout, self._expire, pending, timeout)
+        try:
+            self._send_waiting()
+            return await pending.reply
+        finally:
+            deadline.cancel()
+            del self._pending[number]
+
+    async def attach(self, endpoints: Mapping[str, str]) -> None:
+        if self._closed:
+            raise TransportClosed(f"{self.url} is closed", address=self.url)
+        addresses = self._locate(endpoints)
+        if addresses == self._attached:
+            return  # ZeroMQ reconnects by itself; a second connection would double everything
+        if self._attached is not None:
+            self._sub.socket.disconnect(self._attached[0])
+            self._pub.socket.disconnect(self._attached[1])
+        self._attached = addresses
+        self._sub.socket.connect(addresses[0])
+        self._pub.socket.connect(addresses[1])
+
+    async def close(self) -> None:
+        self._closed = True
+        self._close_subscriptions()
+        for pending in self._pending.values():
+            if not pending.reply.done():
+                pending.reply.set_exception(TransportClosed(f"{self.url} was closed", address=self.url))
+        await self._sockets.close()
+
+    def _send_waiting(self) -> None:
+        """Send in order what still waits and was not given up, as far as a connection takes it."""
+        while self._waiting:
+            pending = self._pending.get(self._waiting[0])
+            if pending is not None and pending.unsent is not None:
+                if not self._control.send(wire.question(self._waiting[0], pending.unsent)):
+                    return
+                pending.unsent = None
+            del self._waiting[0]
+
+    def _on_reply(self, frames: list[bytes]) -> None:
+        answer = wire.read_answer(frames)
+        if answer is None:
+            self.refused += 1
+            return
+        pending = self._pending.get(answer.number)
+        if pending is None or pending.reply.done():
+            return  # late: its request was given up
+        if answer.failed:
+            text = answer.payload.decode(errors="replace")
+            pending.reply.set_exception(RemoteError(f"{self.url} answered with an error: {text}", address=self.url))
+        elif len(answer.payload) > self._options.max_request:
+            self.refused += 1
+        else:
+            pending.reply.set_result(answer.payload)
+
+    def _expire(self, pending: _Pending, timeout: float) -> None:
+        if pending.reply.done():
+            return
+        error: TransportError
+        if pending.unsent is None or self._connected:
+            error = RequestTimeout(f"{self.url} did not reply within {timeout:g} s", address=self.url)
+        else:
+            why = self._refusal or "is the node there running, and is the address right?"
+            error = Unreachable(f"nobody answers at {self.url} within {timeout:g} s; {why}", address=self.url)
+        pending.reply.set_exception(error)
+
+    def _on_event(self, frames: list[bytes]) -> None:
+        event = zmq.Event(parse_monitor_message(frames)["event"])
+        self._connected = event == zmq.Event.HANDSHAKE_SUCCEEDED
+        self._refusal = REFUSALS.get(event, "" if self._connected else self._refusal)
