@@ -17,6 +17,7 @@
         ├── Busy                   the verify node refuses more work now; `retry_after` says when to try again
         ├── NotReady               the node is loading or draining
         ├── NodeFailed             a node process ended or its device hangs
+        ├── GenerationTimeout      a response was not finished in time; carries what was received
         └── SequenceLost           the verify node forgot or lost the sequence; carries what was received
 
 Messages say what is wrong, where, and what to do about it. Fields carry the same facts for programs.
@@ -134,5 +135,17 @@ class SequenceLost(OperationalError):
     def __init__(self, message: str, *, sequence: str = "", token_ids: tuple[int, ...] = (), text: str = "") -> None:
         super().__init__(message)
         self.sequence = sequence
+        self.token_ids = token_ids
+        self.text = text
+
+
+class GenerationTimeout(OperationalError, TimeoutError):
+    """A response was not finished within the caller's timeout; it has been cancelled on both nodes.
+
+    `token_ids` and `text` are what had arrived.
+    """
+
+    def __init__(self, message: str, *, token_ids: tuple[int, ...] = (), text: str = "") -> None:
+        super().__init__(message)
         self.token_ids = token_ids
         self.text = text

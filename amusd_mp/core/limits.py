@@ -17,6 +17,12 @@ WINDOW_TOKENS: Final = 64
 PAGE_TOKENS: Final = 8192
 """Tokens in one `sync` page (five bytes each at most, so far below REQUEST_BYTES)."""
 
+PAGE_LOGPROBS: Final = 512
+"""Tokens in one `sync` page with log probabilities: up to 21 of them each, about 300 bytes a token."""
+
+PAGE_CHARACTERS: Final = 65536
+"""Characters of text in one `sync` page, of at most four bytes each."""
+
 DIGEST_PAGE: Final = 256
 """Sequences in one beat."""
 

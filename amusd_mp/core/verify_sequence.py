@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from amusd_mp.core.limits import PAGE_TOKENS, WINDOW_TOKENS
+from amusd_mp.core.limits import PAGE_CHARACTERS, PAGE_LOGPROBS, PAGE_TOKENS, WINDOW_TOKENS
 from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origin, SyncPage
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
@@ -165,7 +165,7 @@ class VerifySequence:
     def page(self, start: int) -> SyncPage:
         """Return the state from position `start` on, as much as one page holds."""
         start = min(start, self.length)
-        end = min(self.length, start + PAGE_TOKENS)
+        end = self._page_end(start)
         first, last = max(0, start - self.prompt_length), max(0, end - self.prompt_length)
         text_start = self.output.text_at(first)
         text_end = self.output.text_at(last) if end < self.length else len(self.output.text)
@@ -185,6 +185,14 @@ class VerifySequence:
             finish=self.finish,
             counts=self.counts,
         )
+
+    def _page_end(self, start: int) -> int:
+        """Return where a page from `start` must end: log probabilities and text are larger than the ids themselves."""
+        end = min(self.length, start + (PAGE_TOKENS if self.params.logprobs is None else PAGE_LOGPROBS))
+        first = self.output.text_at(max(0, start - self.prompt_length))
+        while end > start + 1 and self.output.text_at(max(0, end - self.prompt_length)) - first > PAGE_CHARACTERS:
+            end = start + (end - start) // 2
+        return end
 
     def digest(self) -> DigestEntry:
         """Return this sequence's line in the digest."""

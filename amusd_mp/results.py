@@ -1,0 +1,117 @@
+"""What the client hands out: chunks while text is being written, and the whole result at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amusd_mp.core.messages import Counts, Finish, Origin
+from amusd_mp.core.step import TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One decided token. `origin` tells who made it; `origin.drafted` is True for the draft node's."""
+
+    id: int
+    origin: Origin
+    logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What was decided since the chunk before. Joined, the texts are the whole text and the tokens the whole output.
+
+    A chunk may have tokens and no text (an unfinished character, a possible stop string) or text and no tokens.
+    `rejected` are drafted ids that the verify model refused just before the last token of this chunk.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    rejected: tuple[int, ...] = ()
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens."""
+        return tuple(token.id for token in self.tokens)
+
+    @property
+    def drafted(self) -> tuple[bool, ...]:
+        """For each token, whether the draft node made it."""
+        return tuple(token.origin.drafted for token in self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculativeDecoding:
+    """Numbers of one response by the field's definitions, in vLLM's shape, and ours after them.
+
+    mean_acceptance_length:    tokens per speculative step, 1 + accepted / steps
+    draft_acceptance_rate:     accepted / verified draft tokens
+    acceptance_histogram:      [j] = speculative steps that accepted exactly j draft tokens
+    num_draft_tokens:          draft tokens that were verified; `drafted` counts all that were made, `wasted` the rest
+    overlap:                   share of the response's time in which both devices computed
+    degraded:                  no draft was joined for part of the time
+    """
+
+    mean_acceptance_length: float | None
+    draft_acceptance_rate: float | None
+    acceptance_histogram: tuple[int, ...]
+    num_spec_steps: int
+    num_accepted_draft_tokens: int
+    num_draft_tokens: int
+    drafted: int
+    wasted: int
+    rollbacks: int
+    overlap: float
+    degraded: bool
+
+    @classmethod
+    def of(cls, counts: Counts) -> SpeculativeDecoding:
+        """Return the numbers that a sequence's final counts imply; None where nothing was measured."""
+        return cls(
+            mean_acceptance_length=1 + counts.accepted / counts.steps if counts.steps else None,
+            draft_acceptance_rate=counts.accepted / counts.proposed if counts.proposed else None,
+            acceptance_histogram=counts.histogram,
+            num_spec_steps=counts.steps,
+            num_accepted_draft_tokens=counts.accepted,
+            num_draft_tokens=counts.proposed,
+            drafted=counts.drafted,
+            wasted=counts.drafted - counts.proposed,
+            rollbacks=counts.rollbacks,
+            overlap=counts.overlap,
+            degraded=counts.degraded,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """One finished response.
+
+    finish_reason:        stop, length or cancelled
+    stats:                counts of the verify node, cut exactly at the stop; `stats.seconds` is its own wall time
+    time_to_first_token:  seconds from submitting to the first token's arrival here
+    seconds:              seconds from submitting to the end's arrival here
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    finish_reason: Finish
+    prompt_tokens: int
+    seed: int
+    stats: Counts
+    time_to_first_token: float
+    seconds: float
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of the output."""
+        return tuple(token.id for token in self.tokens)
+
+    @property
+    def speculative_decoding(self) -> SpeculativeDecoding:
+        """How speculation went."""
+        return SpeculativeDecoding.of(self.stats)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Output tokens per second of the whole response, the prompt's time included."""
+        return len(self.tokens) / self.seconds if self.seconds > 0 else 0.0

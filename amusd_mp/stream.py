@@ -1,0 +1,265 @@
+"""One response being written: submit on entering, chunks while iterating, cancellation on leaving.
+
+Publications update the stream's replica as they arrive, whoever is or is not iterating, so a slow reader only gets
+larger chunks. What a lost publication left out is fetched by `sync` when the reader needs it. Leaving early, a task's
+cancellation and a timeout all end the sequence on both nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from amusd_mp.core.limits import BEAT
+from amusd_mp.core.messages import Cancel, Committed, DigestEntry, Finish, Origin, Submit, Submitted, Sync, SyncPage
+from amusd_mp.core.replica import Contradiction, Replica
+from amusd_mp.errors import (
+    AmusdError,
+    Busy,
+    GenerationTimeout,
+    NodeFailed,
+    OperationalError,
+    ProtocolError,
+    SequenceLost,
+)
+from amusd_mp.results import Chunk, GenerationResult, Token
+
+if TYPE_CHECKING:
+    from amusd_mp.client import Client
+
+log = logging.getLogger(__name__)
+
+IDLE_SYNC = 4 * BEAT
+"""Seconds without news after which the stream asks by itself; the digest in the beats normally tells before."""
+
+
+class Stream:
+    """An asynchronous context manager and iterator of `Chunk`. Made by `Client.stream`.
+
+    Entering submits (RequestError, Busy, NotReady, Unreachable, RequestTimeout). Iterating raises SequenceLost when the
+    verify node dies or forgets the sequence, GenerationTimeout when `timeout` seconds have passed since entering; both
+    carry what had arrived.
+    """
+
+    def __init__(self, client: Client, submit: Submit, timeout: float | None, now: Callable[[], float]) -> None:
+        self.submit = submit
+        self._client = client
+        self._timeout = timeout
+        self._now = now
+        self._replica = Replica(prompt_length=0)
+        self._news = asyncio.Event()
+        self._began = 0.0
+        self._first_at: float | None = None
+        self._ended_at: float | None = None
+        self._told = len(submit.resumed)  # tokens handed out, or known to the caller before
+        self._told_text = 0
+        self._rejected: tuple[int, ...] = ()
+        self._behind = False
+        self._over: AmusdError | None = None
+        self._entered = False
+
+    def __repr__(self) -> str:
+        state = self._replica.finish or ("lost" if self._over else "running")
+        return f"<Stream {self.submit.sequence} {len(self._replica.tokens)} tokens, {state}>"
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def __aenter__(self) -> Self:
+        self._began = self._now()
+        self._client._adopt(self)
+        try:
+            submitted = await self._submit()
+        except BaseException:
+            self._leave()
+            raise
+        early = self._replica  # commits may have come before the reply told where output begins
+        self._replica = Replica(submitted.prompt_length, offset=submitted.prompt_length)
+        self._replica.tokens.extend(self.submit.resumed)
+        self._entered = True
+        self._behind = bool(early.tokens) or early.version > 0 or early.complete
+        return self
+
+    async def _submit(self) -> Submitted:
+        """Submit, again while the verify node is full, within the stream's own timeout."""
+        while True:
+            try:
+                return await self._client._call(self.submit, Submitted, self._left())
+            except Busy as busy:
+                left = self._left()
+                if left is None or left <= busy.retry_after:
+                    raise
+                await asyncio.sleep(busy.retry_after)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let go of the stream; if it has not ended, have the client cancel it. Never blocks, so cancel-safe."""
+        self._client._release(self, cancel=not self._replica.complete)
+
+    def _left(self) -> float | None:
+        return None if self._timeout is None else self._began + self._timeout - self._now()
+
+    @property
+    def submitted(self) -> bool:
+        """True once the verify node has confirmed the sequence."""
+        return self._entered
+
+    # ------------------------------------------------------------------------------------------ what arrives
+
+    def hear(self, window: Committed) -> None:
+        """Take a publication in."""
+        if not self._entered:
+            self._replica.version = window.version  # only a sign that something was missed: see `__aenter__`
+            return
+        self._merge(window)
+
+    def compare(self, entry: DigestEntry) -> None:
+        """Notice from the verify node's digest that something was missed."""
+        if entry.version > self._replica.version or (entry.done and not self._replica.complete):
+            self._behind = True
+            self._news.set()
+
+    def fail(self, error: AmusdError) -> None:
+        """End the stream with an error; what arrived before is handed out first."""
+        if self._over is None and not self._replica.complete:
+            self._over = error
+            self._news.set()
+
+    def _merge(self, window: Committed | SyncPage) -> None:
+        try:
+            delta = self._replica.merge(window)
+        except Contradiction as error:
+            self.fail(ProtocolError(str(error)))
+            return
+        if delta.gap:
+            self._behind = True
+        if delta.tokens and self._first_at is None:
+            self._first_at = self._now()
+        if isinstance(window, Committed) and delta.tokens:
+            self._rejected = window.rejected
+        if delta.finished:
+            self._ended_at = self._now()
+        if delta or delta.gap:
+            self._news.set()
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while True:
+            if self._behind:
+                await self._catch_up()
+            chunk = self._take()
+            if chunk is not None:
+                return chunk
+            if self._replica.complete:
+                self._check_end()
+                raise StopAsyncIteration
+            if self._over is not None:
+                raise self._with_progress(self._over) from self._over
+            await self._wait()
+
+    def _take(self) -> Chunk | None:
+        """Return what is new since the last chunk, None if nothing is."""
+        replica = self._replica
+        new, text = replica.tokens[self._told :], replica.text[self._told_text :]
+        if not new and not text:
+            return None
+        tokens = self._tokens(self._told)
+        self._told, self._told_text = len(replica.tokens), len(replica.text)
+        rejected, self._rejected = self._rejected, ()
+        return Chunk(text, tokens, rejected)
+
+    def _tokens(self, first: int) -> tuple[Token, ...]:
+        """Return the tokens from index `first` on; resumed ones have no origin and must lie before it."""
+        replica = self._replica
+        skip = first - len(self.submit.resumed)
+        found = zip(replica.tokens[first:], replica.origins[skip:], strict=True)
+        if not replica.logprobs:
+            return tuple(Token(token, Origin(origin)) for token, origin in found)
+        return tuple(
+            Token(token, Origin(origin), logprob)
+            for (token, origin), logprob in zip(found, replica.logprobs[skip:], strict=True)
+        )
+
+    async def _wait(self) -> None:
+        """Wait for news, for as long as the deadline leaves; ask by ourselves after a long silence."""
+        self._news.clear()
+        left = self._left()
+        if left is not None and left <= 0:
+            raise GenerationTimeout(
+                f"not finished within {self._timeout:g} s; {len(self._replica.tokens)} tokens had arrived",
+                token_ids=tuple(self._replica.tokens),
+                text=self._replica.text,
+            )
+        try:
+            async with asyncio.timeout(IDLE_SYNC if left is None else min(IDLE_SYNC, left)):
+                await self._news.wait()
+        except TimeoutError:
+            self._behind = left is None or left > IDLE_SYNC
+
+    async def _catch_up(self) -> None:
+        """Fetch what publications left out."""
+        self._behind = False
+        life = self._client.incarnation
+        while not self._replica.complete and self._over is None:
+            request = Sync(self.submit.sequence, life, self._replica.length)
+            try:
+                page = await self._client._call(request, SyncPage, self._left())
+            except SequenceLost as error:
+                self.fail(error)
+                return
+            except OperationalError as error:  # the link decides when silence is a loss
+                log.debug("stream %s: sync failed: %s", self.submit.sequence, error)
+                return
+            self._merge(page)
+            self._behind = False
+            if self._replica.length >= page.length:
+                return
+
+    def _check_end(self) -> None:
+        if self._replica.finish is Finish.ERROR:
+            cause = NodeFailed("the verify node failed while it wrote this response")
+            raise self._with_progress(cause) from cause
+
+    def _with_progress(self, error: AmusdError) -> SequenceLost:
+        """Return the error that ends this stream, carrying what had arrived."""
+        return SequenceLost(
+            f"{error} ({len(self._replica.tokens)} tokens had arrived)",
+            sequence=self.submit.sequence,
+            token_ids=tuple(self._replica.tokens),
+            text=self._replica.text,
+        )
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    async def result(self) -> GenerationResult:
+        """Read to the end and return the whole response. Raises what iterating raises."""
+        async for _ in self:
+            pass
+        replica = self._replica
+        assert replica.finish is not None
+        assert replica.counts is not None
+        ended = self._ended_at if self._ended_at is not None else self._now()
+        return GenerationResult(
+            text=replica.text,
+            tokens=self._tokens(len(self.submit.resumed)),
+            finish_reason=replica.finish,
+            prompt_tokens=replica.prompt_length,
+            seed=self.submit.params.seed,
+            stats=replica.counts,
+            time_to_first_token=(self._first_at if self._first_at is not None else ended) - self._began,
+            seconds=ended - self._began,
+        )
+
+    def cancel_request(self, life: str) -> Cancel:
+        """Return the request that ends this sequence."""
+        return Cancel(self.submit.sequence, life)
