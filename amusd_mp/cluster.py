@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -74,8 +75,8 @@ class LocalCluster:
         """The nodes that are ready now: name -> pid, url and the facts of the ready line."""
         return self._launcher.nodes
 
-    def connect(self, **kwargs: Any) -> Client:
-        """Return a client of the verify node; arguments as for `amusd_mp.connect`."""
+    def connect(self, **kwargs: Any) -> AbstractAsyncContextManager[Client]:
+        """Return a context that connects a client to the verify node; arguments as for `amusd_mp.connect`."""
         from amusd_mp.client import connect
 
         return connect(self.url, **kwargs)

@@ -56,12 +56,15 @@ def package_version(package: str) -> str:
 
 
 def libzmq_version() -> str:
-    """Return the version of the C library behind pyzmq."""
+    """Return the version of the C library behind pyzmq, asked of another interpreter."""
+    import subprocess
+    import sys
+
+    ask = [sys.executable, "-c", "import zmq; print(zmq.zmq_version())"]
     try:
-        import zmq
-    except ImportError:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return "not installed"
-    return zmq.zmq_version()
 
 
 def processor() -> str:

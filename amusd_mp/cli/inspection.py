@@ -6,7 +6,6 @@ cannot be known here (another host's devices) is left out; what is only likely t
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -154,8 +153,14 @@ def _look_at_model(name: str, node: NodeConfig, found: Findings) -> None:
 
 
 def _cached(model: str, revision: str | None) -> bool:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return False
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
+    """True if the hub's cache folder holds the model's configuration, in the layout that the hub's client documents."""
+    cache = os.environ.get("HF_HUB_CACHE") or os.path.join(
+        os.environ.get("HF_HOME")
+        or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"),
+        "hub",
+    )
+    folder = Path(cache) / f"models--{model.replace('/', '--')}"
+    revision = revision or "main"
+    reference = folder / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    return (folder / "snapshots" / commit / "config.json").is_file()

@@ -1,0 +1,89 @@
+"""What spans nodes: one verify node, everybody dials somebody, and nobody listens off loopback unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amusd_mp.config import Deployment, load_deployment
+from amusd_mp.config.write import to_toml
+from amusd_mp.errors import ConfigError
+
+
+def deployment(tmp_path: Path, *sets: str, **nodes: dict[str, object]) -> Deployment:
+    """Return a deployment of a verify and a draft node with changes and additions."""
+    tables: dict[str, dict[str, object]] = {
+        "verify": {"role": "verify", "model": "bundled:verify"},
+        "draft": {"role": "draft", "model": "bundled:draft", "dial": "verify"},
+    }
+    for name, changes in nodes.items():
+        tables[name] = {key: value for key, value in (tables.get(name, {}) | changes).items() if value is not None}
+    file = tmp_path / "file.toml"
+    file.write_text(to_toml({"nodes": tables}))
+    return load_deployment(file, sets, {})
+
+
+def test_two_verify_nodes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nodes\.second\.role: only one verify node .*verify, second"):
+        deployment(tmp_path, second={"role": "verify", "model": "bundled:verify"})
+
+
+@pytest.mark.parametrize(
+    ("node", "changes", "message"),
+    [
+        ("draft", {"dial": "verfy"}, r"nodes\.draft\.dial: no node is named 'verfy'.*did you mean verify\?"),
+        ("draft", {"dial": "draft"}, r"nodes\.draft\.dial: a node cannot dial itself"),
+        ("draft", {"dial": "other"}, r"nodes\.draft\.dial: other listens nowhere"),
+        ("draft", {"dial": None}, r"nodes\.draft\.dial: is missing"),
+        ("draft", {"model": None}, r"nodes\.draft\.model: is missing"),
+        ("verify", {"draft_temperature": 0.5}, r"nodes\.verify\.draft_temperature: belongs to draft nodes"),
+    ],
+)
+def test_what_a_role_needs(tmp_path: Path, node: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        deployment(tmp_path, **{node: changes}, other={"role": "gateway"})
+
+
+def test_a_draft_may_dial_a_url_and_be_alone(tmp_path: Path) -> None:
+    alone = deployment(tmp_path, draft={"dial": "tcp://gpu-a:5601"})
+    assert alone.dial_url("draft") == "tcp://gpu-a:5601"
+    assert alone.dialled("draft") is None
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:1", "tcp://127.9.9.9:0", "tcp://localhost:1", "tcp://[::1]:1"])
+def test_loopback_needs_no_permission(tmp_path: Path, url: str) -> None:
+    assert deployment(tmp_path, verify={"listen": url}).url_for("verify") == url
+
+
+@pytest.mark.parametrize("url", ["tcp://0.0.0.0:1", "tcp://*:1", "tcp://[::]:1", "tcp://10.0.0.1:1", "tcp://gpu-a:1"])
+def test_listening_off_loopback_needs_insecure(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"nodes\.verify\.listen: .*insecure = true"):
+        deployment(tmp_path, verify={"listen": url})
+    assert deployment(tmp_path, "security.insecure=true", verify={"listen": url}).security.insecure
+
+
+def test_a_wildcard_is_dialled_at_loopback_unless_an_address_is_given(tmp_path: Path) -> None:
+    everywhere = {"listen": "tcp://0.0.0.0:7"}
+    assert deployment(tmp_path, "security.insecure=true", verify=everywhere).dial_url("draft") == "tcp://127.0.0.1:7"
+    known = everywhere | {"address": "tcp://gpu-a:7"}
+    assert deployment(tmp_path, "security.insecure=true", verify=known).dial_url("draft") == "tcp://gpu-a:7"
+
+
+@pytest.mark.parametrize("listen", [None, "tcp://0.0.0.0:5601", "ipc://verify.sock"])
+def test_a_node_on_another_host_must_be_able_to_dial(tmp_path: Path, listen: str | None) -> None:
+    apart = {"verify": {"host": "gpu-a", "listen": listen}, "draft": {"host": "gpu-b"}}
+    with pytest.raises(ConfigError, match=r"nodes\.verify\.listen: .*from host gpu-b"):
+        deployment(tmp_path, "security.insecure=true", **apart)
+    apart["verify"]["address"] = "tcp://tunnel:1"  # somebody forwards it
+    assert deployment(tmp_path, "security.insecure=true", **apart).dial_url("draft") == "tcp://tunnel:1"
+
+
+def test_a_free_port_is_known_only_once_it_is_bound(tmp_path: Path) -> None:
+    assert deployment(tmp_path, verify={"listen": "tcp://127.0.0.1:0"}).has_free_port("verify")
+    assert not deployment(tmp_path).has_free_port("verify")
+
+
+def test_unknown_names_are_answered_with_the_known(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no node is named 'x'; nodes: verify, draft"):
+        deployment(tmp_path).node("x")
