@@ -25,7 +25,29 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 FOLDERS = {"amusd_mp": ROOT / "amusd_mp", "amusd_mp.transports": ROOT / "transports", "amusd_mp.nodes": ROOT / "nodes"}
 """Installed name of each source folder."""
 
-PUBLIC: set[str] = set()
+PUBLIC = {
+    "AmusdError",
+    "Busy",
+    "Chunk",
+    "Client",
+    "ConfigError",
+    "Finish",
+    "GenerationResult",
+    "GenerationTimeout",
+    "LocalCluster",
+    "ModelError",
+    "OperationalError",
+    "Origin",
+    "RequestError",
+    "SequenceLost",
+    "SpeculativeDecoding",
+    "Strategy",
+    "Stream",
+    "Token",
+    "TransportError",
+    "UsageError",
+    "connect",
+}
 """`amusd_mp.__all__`: what an application may rely on. Adding a name here is a promise."""
 
 TOP_LEVEL = {
