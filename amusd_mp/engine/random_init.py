@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-_EMBEDDING = 0.2  # against about 1 that each normalised layer adds
-_GAIN = 1.6  # of matrices over 1 / sqrt(inputs), so that attention is uneven and layers do not average out
+_EMBEDDING = 0.02  # against about 1 that each layer adds
+_GAIN = 3.0  # of matrices over 1 / sqrt(inputs): attention gets uneven, so layers do not average the context out
 
 
 def randomize(net: PreTrainedModel, seed: int) -> PreTrainedModel:

@@ -68,7 +68,8 @@ def choose(logits: Tensor, wanted: Sequence[Wanted], vocabulary: int) -> list[Pi
             name = refusal(want.block.params)
             if name is not None:
                 raise RequestError(f"{name}={getattr(want.block.params, name)!r} is not supported", parameter=name)
-    ids: list[int] = logits[:, :vocabulary].argmax(dim=-1).tolist()  # argmax: the first, so the lowest id, of equals
+    # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
+    ids: list[int] = logits[:, :vocabulary].max(dim=-1).indices.tolist()
     picked, at = [], 0
     for want in wanted:
         picked.append(Picked(tuple(ids[at : at + want.block.picks])))

@@ -32,7 +32,7 @@ def refusal(config: PreTrainedConfig, kind: type | None) -> str | None:
         return "its positions come from the key index (alibi), so slots and positions cannot differ"
     odd = sorted(set(getattr(text, "layer_types", None) or ()) - KINDS - {"moe", "mlp"})
     if odd:
-        return f"it has layers of another kind than attention: {', '.join(odd)}"
+        return f"it has layers other than attention, whose state cannot be rolled back: {', '.join(odd)}"
     if getattr(kind, "_is_stateful", False):
         return "it keeps recurrent state, which cannot be rolled back"
     odd = sorted({type(layer).__name__ for layer in DynamicCache(config=config).layers} - _LAYERS)
