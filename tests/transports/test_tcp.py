@@ -1,0 +1,95 @@
+"""tcp: conformance, and what is special about ports, names and families."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+
+from amusd_mp.errors import AddressError
+from amusd_mp.testing.conformance import DEADLINE, TransportConformance, echo
+from amusd_mp.transport import dial, listen
+
+PORTS = random.Random()
+
+
+def free_ports() -> int:
+    """Return P such that P, P+1 and P+2 are free now, below the range the system hands out by itself."""
+    while True:
+        first = PORTS.randrange(10_000, 32_000)
+        try:
+            for port in range(first, first + 3):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+
+
+class TestTcp(TransportConformance):
+    def url(self) -> str:
+        return f"tcp://127.0.0.1:{free_ports()}"
+
+    def free_url(self) -> str:
+        return "tcp://127.0.0.1:0"
+
+
+async def test_an_explicit_port_takes_the_two_after_it() -> None:
+    port = free_ports()
+    async with await listen(f"tcp://127.0.0.1:{port}") as listener:
+        assert listener.url == f"tcp://127.0.0.1:{port}"
+        assert listener.endpoints == {"pub": f"tcp://127.0.0.1:{port + 1}", "sub": f"tcp://127.0.0.1:{port + 2}"}
+
+
+@pytest.mark.parametrize(("offset", "purpose"), [(0, "requests"), (1, "port \\+ 1"), (2, "port \\+ 2")])
+async def test_the_error_names_which_of_the_three_ports_is_taken(offset: int, purpose: str) -> None:
+    port = free_ports()
+    named = f"127.0.0.1:{port + offset} .*{purpose}.* is taken"
+    with socket.create_server(("127.0.0.1", port + offset)), pytest.raises(AddressError, match=named):
+        await listen(f"tcp://127.0.0.1:{port}")
+    async with await listen(f"tcp://127.0.0.1:{port}") as listener:  # nothing of the failed attempt is left
+        assert listener.endpoints
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tcp://", "tcp://127.0.0.1", "tcp://:5601", "tcp://127.0.0.1:x", "tcp://127.0.0.1:70000", "tcp://::1:5601",
+        "tcp://[::1:5601", "tcp://a b:1", "tcp://127.0.0.1:5601/path", "tcp://user@127.0.0.1:5601", "tcp://h:\u0663",
+    ],
+)  # fmt: skip
+async def test_a_malformed_address_is_refused_by_both_ends(url: str) -> None:
+    for opening in (listen, dial):
+        with pytest.raises(AddressError) as caught:
+            await opening(url)
+        assert caught.value.address == url
+
+
+@pytest.mark.parametrize("url", ["tcp://0.0.0.0:5601", "tcp://*:5601", "tcp://[::]:5601", "tcp://127.0.0.1:0"])
+async def test_a_wildcard_cannot_be_dialled(url: str) -> None:
+    with pytest.raises(AddressError, match="listened on, not dialled"):
+        await dial(url)
+
+
+async def test_a_name_that_does_not_resolve_is_named() -> None:
+    with pytest.raises(AddressError, match=r"no-such-host\.invalid"):
+        await dial("tcp://no-such-host.invalid:5601")
+
+
+async def test_a_foreign_address_cannot_be_listened_on() -> None:
+    with pytest.raises(AddressError, match="not an address of this machine"):
+        await listen("tcp://192.0.2.1:0")
+
+
+async def test_ports_past_the_end_are_refused() -> None:
+    with pytest.raises(AddressError, match="65533"):
+        await listen("tcp://127.0.0.1:65534")
+
+
+async def test_localhost_is_the_same_for_both_ends() -> None:
+    async with await listen("tcp://localhost:0") as listener:
+        listener.serve(echo)
+        port = listener.url.rpartition(":")[2]
+        async with await dial(f"tcp://localhost:{port}") as dialer:
+            assert await dialer.request(b"home", DEADLINE) == b"home"
