@@ -1,0 +1,84 @@
+"""Content decides what a window is worth: exactly the guesses that continue the committed tokens count."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amusd_mp.core.messages import Draft
+from amusd_mp.core.proposals import ProposalStore, path_beyond
+
+small_tokens = st.lists(st.integers(0, 2), max_size=12)
+
+
+def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fields: int) -> Draft:
+    return Draft(
+        "s", "v", 0, base, tuple(tokens), tuple(parents) if parents is not None else None, **fields  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@given(committed=small_tokens, base=st.integers(0, 14), tokens=small_tokens)
+def test_a_chain_counts_where_it_runs_through_the_committed_tokens(
+    committed: list[int], base: int, tokens: list[int]
+) -> None:
+    path = path_beyond(committed, base, tokens, None)
+    whole = committed[:base] + tokens
+    if base <= len(committed) and whole[: len(committed)] == committed:
+        assert committed + path == whole
+    else:
+        assert path == []
+
+
+@given(committed=small_tokens, base=st.integers(0, 12), tokens=small_tokens)
+def test_a_chain_written_as_a_tree_gives_the_same_path(committed: list[int], base: int, tokens: list[int]) -> None:
+    parents = list(range(-1, len(tokens) - 1))
+    assert path_beyond(committed, base, tokens, parents) == path_beyond(committed, base, tokens, None)
+
+
+@given(committed=small_tokens, base=st.integers(0, 12), data=st.data())
+def test_a_tree_gives_its_longest_branch_through_the_committed_tokens(
+    committed: list[int], base: int, data: st.DataObject
+) -> None:
+    tokens = data.draw(small_tokens)
+    parents = [data.draw(st.integers(-1, i - 1)) for i in range(len(tokens))]
+    siblings = {(parent, token) for parent, token in zip(parents, tokens, strict=True)}
+    if len(siblings) < len(tokens):
+        return  # twins make two answers right
+    path = path_beyond(committed, base, tokens, parents)
+    branches = []
+    for i in range(len(tokens)):
+        branch, node = [], i
+        while node >= 0:
+            branch.append(tokens[node])
+            node = parents[node]
+        branches.append(committed[:base] + branch[::-1])
+    fitting = [b[len(committed) :] for b in branches if base <= len(committed) and b[: len(committed)] == committed]
+    assert len(path) == max((len(b) for b in fitting), default=0)
+    assert not path or path in fitting
+
+
+def test_an_older_window_never_replaces_a_newer_one() -> None:
+    store = ProposalStore()
+    assert store.put("d", 5, draft(2, [7, 8]), now=0)
+    assert not store.put("d", 4, draft(2, [9]), now=1)
+    assert not store.put("d", 5, draft(2, [9]), now=1)
+    assert store.best([1, 2]).tokens == (7, 8)
+
+
+def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_count() -> None:
+    store = ProposalStore()
+    store.put("good", 1, draft(1, [5, 6], drafted=2), now=0)
+    store.put("bad", 1, draft(1, [5, 6, 7], drafted=3), now=0)
+    for _ in range(50):
+        store.by_draft["bad"].judge(proposed=3, accepted=0)
+    assert store.best([1]).draft == "good"
+    store.drop("good")
+    assert store.best([1]).draft == "bad"
+    assert store.drafted == 5
+
+
+def test_full_counts_only_for_the_commit_it_builds_on() -> None:
+    store = ProposalStore()
+    store.put("d", 1, Draft("s", "v", version=3, base=1, tokens=(5,), full=True), now=0)
+    assert store.by_draft["d"].full_at(3)
+    assert not store.by_draft["d"].full_at(4)
