@@ -48,7 +48,7 @@ def resolve(name: str) -> Source:
             raise ModelError(f"no bundled model {name!r}; there are: {listed}", model=name)
         return Source(name, str(folder), local=True)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name!r} is a folder without config.json, so no model of transformers", model=name)
         return Source(name, str(path), local=True)
