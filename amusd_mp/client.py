@@ -146,6 +146,7 @@ class Client:
         logprobs: int | None = None,
         strategy: Strategy | str | None = None,
         lookahead: int | None = None,
+        show_rejected: bool = False,
         timeout: float | None = None,
     ) -> Stream:
         """Return a stream for one response; nothing is sent before it is entered.
@@ -155,6 +156,7 @@ class Client:
         max_tokens: at most this many output tokens; None: up to the context length
         seed:       64 bits; None draws one, which the result returns
         strategy, lookahead: how draft and verify share the work of this response; None: the deployment's
+        show_rejected: have the verify node tell, too, how the draft tokens that it refused would have read
         timeout:    seconds for the whole response; None: no limit
 
         Parameters are named and mean what they do in vLLM. Raises RequestError for a prompt that is none.
@@ -186,6 +188,7 @@ class Client:
             ids=ids,
             messages=chat,
             speculation=self._speculation(strategy, lookahead),
+            show_rejected=show_rejected,
         )
         return Stream(self, submit, timeout, self._runtime.now)
 
@@ -211,6 +214,7 @@ class Client:
         logprobs: int | None = None,
         strategy: Strategy | str | None = None,
         lookahead: int | None = None,
+        show_rejected: bool = False,
         timeout: float | None = None,
     ) -> GenerationResult:
         """Return one whole response. Arguments and errors are those of `stream` and of reading it."""
@@ -234,6 +238,7 @@ class Client:
             logprobs=logprobs,
             strategy=strategy,
             lookahead=lookahead,
+            show_rejected=show_rejected,
             timeout=timeout,
         ) as stream:
             return await stream.result()

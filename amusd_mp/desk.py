@@ -40,6 +40,7 @@ from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.runtime import Executor, Runtime
 
 RETRY_AFTER = 0.5  # seconds a refused client should wait: a short answer's length
+READ_BEHIND = 8  # tokens that rejected ones are decoded behind
 
 Publish = Callable[[VerifySequence, Opened | Committed], None]
 
@@ -207,7 +208,15 @@ class Desk:
             max_length=self._card.max_length,
             output=output,
             opened=now,
+            read=self._read if submit.show_rejected else None,
         )
+
+    def _read(self, context: list[int], tokens: tuple[int, ...]) -> str:
+        """Return how `tokens` read behind the last of `context`: decoders treat the first word of a text apart."""
+        before = context[-READ_BEHIND:]
+        text = self._tokenizer.decode([*before, *tokens])
+        lead = self._tokenizer.decode(before)
+        return text.removeprefix(lead) if text.startswith(lead) else self._tokenizer.decode(tokens)
 
     def _resume(self, sequence: VerifySequence, resumed: tuple[int, ...]) -> None:
         """Take over the output that an earlier life of the request had already got."""

@@ -10,11 +10,21 @@ from amusd_mp.core.step import TokenLogprob
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One decided token. `origin` tells who made it; `origin.drafted` is True for the draft node's."""
+    """One decided token. `origin` tells who made it; `origin.drafted` is True for the draft node's.
+
+    text:           what the output's text gained with it: "" while a character is unfinished or a stop string possible
+    rejected:       drafted ids that the verify model refused, at positions from this token's on
+    rejected_text:  what they would have read, if the request asked with `show_rejected`
+
+    Rejections are news of the moment: where a lost message was repaired later, they are missing.
+    """
 
     id: int
     origin: Origin
     logprob: TokenLogprob | None = None
+    text: str = ""
+    rejected: tuple[int, ...] = ()
+    rejected_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +32,20 @@ class Chunk:
     """What was decided since the chunk before. Joined, the texts are the whole text and the tokens the whole output.
 
     A chunk may have tokens and no text (an unfinished character, a possible stop string) or text and no tokens.
-    `rejected` are drafted ids that the verify model refused just before the last token of this chunk.
     """
 
     text: str
     tokens: tuple[Token, ...]
-    rejected: tuple[int, ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:
         """Ids of the tokens."""
         return tuple(token.id for token in self.tokens)
+
+    @property
+    def rejected(self) -> tuple[int, ...]:
+        """Drafted ids that the verify model refused in favour of tokens of this chunk."""
+        return tuple(rejected for token in self.tokens for rejected in token.rejected)
 
     @property
     def drafted(self) -> tuple[bool, ...]:

@@ -56,7 +56,7 @@ class Stream:
         self._ended_at: float | None = None
         self._told = len(submit.resumed)  # tokens handed out, or known to the caller before
         self._told_text = 0
-        self._rejected: tuple[int, ...] = ()
+        self._rejections: dict[int, tuple[tuple[int, ...], str]] = {}  # by the index of the token decided instead
         self._behind = False
         self._over: AmusdError | None = None
         self._entered = False
@@ -141,8 +141,8 @@ class Stream:
             self._behind = True
         if delta.tokens and self._first_at is None:
             self._first_at = self._now()
-        if isinstance(window, Committed) and delta.tokens:
-            self._rejected = window.rejected
+        if isinstance(window, Committed) and window.rejected and delta.tokens and not delta.gap:
+            self._rejections[len(self._replica.tokens) - 1] = window.rejected, window.rejected_text
         if delta.finished:
             self._ended_at = self._now()
         if delta or delta.gap:
@@ -175,19 +175,21 @@ class Stream:
             return None
         tokens = self._tokens(self._told)
         self._told, self._told_text = len(replica.tokens), len(replica.text)
-        rejected, self._rejected = self._rejected, ()
-        return Chunk(text, tokens, rejected)
+        return Chunk(text, tokens)
 
     def _tokens(self, first: int) -> tuple[Token, ...]:
         """Return the tokens from index `first` on; resumed ones have no origin and must lie before it."""
         replica = self._replica
-        skip = first - len(self.submit.resumed)
-        found = zip(replica.tokens[first:], replica.origins[skip:], strict=True)
-        if not replica.logprobs:
-            return tuple(Token(token, Origin(origin)) for token, origin in found)
+        resumed = len(self.submit.resumed)
         return tuple(
-            Token(token, Origin(origin), logprob)
-            for (token, origin), logprob in zip(found, replica.logprobs[skip:], strict=True)
+            Token(
+                replica.tokens[index],
+                Origin(replica.origins[index - resumed]),
+                replica.logprobs[index - resumed] if replica.logprobs else None,
+                replica.text_of(index - resumed),
+                *self._rejections.get(index, ((), "")),
+            )
+            for index in range(first, len(replica.tokens))
         )
 
     async def _wait(self) -> None:

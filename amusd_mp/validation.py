@@ -125,6 +125,8 @@ def _check_committed(body: Committed) -> str:
         return "origins and tokens differ in length"
     if body.logprobs is not None and len(body.logprobs) != len(body.tokens):
         return "logprobs and tokens differ in length"
+    if body.ends and len(body.ends) != len(body.tokens):
+        return "ends and tokens differ in length"
     return "" if (body.finish is None) == (body.counts is None) else "finish and counts come together"
 
 
@@ -137,6 +139,8 @@ def _check_page(body: SyncPage) -> str:
         return "origins and output tokens differ in length"
     if body.logprobs is not None and len(body.logprobs) != outputs:
         return "logprobs and output tokens differ in length"
+    if body.ends and len(body.ends) != outputs:
+        return "ends and output tokens differ in length"
     return "" if (body.finish is None) == (body.counts is None) else "finish and counts come together"
 
 

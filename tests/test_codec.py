@@ -128,6 +128,7 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         count = max(0, values["length"] - max(values["start"], values["prompt_length"]))
     if kind in (Committed, SyncPage):
         values["origins"] = ("arb-" * count)[:count]
+        values["ends"] = tuple(range(count))
         if values["logprobs"] is not None:
             values["logprobs"] = (TokenLogprob(-0.5, ((3, -math.inf),)),) * count
     if kind is Draft and values["parents"] is not None:

@@ -96,8 +96,9 @@ class Committed:
     """The last output tokens of a sequence, `tokens` = positions start .. length.
 
     `origins` has one `Origin` letter per token. `text` is the output text those tokens added, beginning at character
-    `text_start` of the output. `rejected` are the proposed tokens that this commit refused, at positions from its last
-    token's on. `finish` and `counts` are set together, in the last commit.
+    `text_start` of the output; `ends` says for each token how many characters the output had with it. `rejected` are
+    the proposed tokens that this commit refused, at positions from its last token's on, and `rejected_text` is what
+    they would have read, if the request has `show_rejected`. `finish` and `counts` are set together, in the last commit.
     """
 
     sequence: str
@@ -108,7 +109,9 @@ class Committed:
     origins: str
     text: str = ""
     text_start: int = 0
+    ends: tuple[int, ...] = ()
     rejected: tuple[int, ...] = ()
+    rejected_text: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = None
     finish: Finish | None = None
     counts: Counts | None = None
@@ -233,6 +236,7 @@ class Submit:
 
     `sequence` is the caller's request id: the same id with the same body runs once however often it is sent; with
     another body it is an error. `resumed` are output ids that the caller already has from a lost life of the request.
+    `show_rejected` asks for the text of refused proposals, too.
     """
 
     sequence: str
@@ -244,6 +248,7 @@ class Submit:
     messages: tuple[ChatMessage, ...] | None = None
     resumed: tuple[int, ...] = ()
     speculation: Speculation | None = None
+    show_rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +273,8 @@ class Sync:
 class SyncPage:
     """State of a sequence: `tokens` are positions start, start+1, ...; ask again from there on if below length.
 
-    `origins`, `text` and `logprobs` belong to those of the tokens that are output; `text_start` counts characters.
+    `origins`, `text`, `ends` and `logprobs` belong to those of the tokens that are output; `text_start` and `ends`
+    count characters of the output.
     """
 
     sequence: str
@@ -282,6 +288,7 @@ class SyncPage:
     origins: str = ""
     text: str = ""
     text_start: int = 0
+    ends: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
     finish: Finish | None = None
     counts: Counts | None = None

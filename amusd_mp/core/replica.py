@@ -37,7 +37,7 @@ class Delta:
 class Replica:
     """Tokens from position `offset` on: 0 where the prompt matters (a draft), the prompt length where it does not.
 
-    `origins` and `logprobs` belong to output tokens only; with `offset` 0 the first one is at `prompt_length`.
+    `origins`, `ends` and `logprobs` belong to output tokens only; with `offset` 0 the first one is at `prompt_length`.
     """
 
     prompt_length: int
@@ -45,6 +45,8 @@ class Replica:
     tokens: list[int] = field(default_factory=list)
     origins: str = ""
     text: str = ""
+    ends: list[int] = field(default_factory=list)
+    text_before: int = 0  # characters of resumed tokens, which are known without an origin
     logprobs: list[TokenLogprob] = field(default_factory=list)
     version: int = 0
     finish: Finish | None = None
@@ -59,6 +61,12 @@ class Replica:
     def complete(self) -> bool:
         """True when finished and nothing is missing."""
         return self.finish is not None
+
+    def text_of(self, output: int) -> str:
+        """Return the text that one output token added, "" if that was not told."""
+        if output >= len(self.ends):
+            return ""
+        return self.text[self.ends[output - 1] if output else self.text_before : self.ends[output]]
 
     def merge(self, window: Committed | SyncPage) -> Delta:
         """Take a window or page in and return what it added. Raises Contradiction, and then changes nothing."""
@@ -80,13 +88,17 @@ class Replica:
         new_logprobs = None
         if window.logprobs is not None and new_outputs:
             new_logprobs = window.logprobs[len(window.logprobs) - new_outputs :]
+        new_ends = window.ends[len(window.ends) - new_outputs :] if window.ends and new_outputs else ()
         new_text = ""
         if window.text_start <= len(self.text):
             new_text = window.text[len(self.text) - window.text_start :]
 
+        if not self.ends and 0 < len(new_ends) < len(window.ends):
+            self.text_before = window.ends[-len(new_ends) - 1]
         self.tokens.extend(new_tokens)
         self.origins += new_origins
         self.text += new_text
+        self.ends.extend(new_ends)
         if new_logprobs is not None:
             self.logprobs.extend(new_logprobs)
         finished = False

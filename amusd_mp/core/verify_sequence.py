@@ -6,6 +6,7 @@ always at least one short of the end (rule V7: the last committed token is fed b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from amusd_mp.core.limits import PAGE_CHARACTERS, PAGE_LOGPROBS, PAGE_TOKENS, WINDOW_TOKENS
@@ -31,7 +32,10 @@ class Tally:
 
 @dataclass(slots=True)
 class VerifySequence:
-    """`ids` is prompt and output, which begins at `prompt_length`. `row` is None before and after its life in cache."""
+    """`ids` is prompt and output, which begins at `prompt_length`. `row` is None before and after its life in cache.
+
+    `read` returns how tokens read behind others (context, tokens); it is set where a client wants to see the rejected.
+    """
 
     name: str
     client: str
@@ -42,6 +46,7 @@ class VerifySequence:
     max_length: int
     output: Output
     opened: float
+    read: Callable[[list[int], tuple[int, ...]], str] | None = None
     row: int | None = None
     fed: int = 0
     version: int = 0
@@ -156,7 +161,9 @@ class VerifySequence:
             origins="".join(self.origins[first:]),
             text=self.output.text[text_start:],
             text_start=text_start,
+            ends=tuple(self.output.ends[first:]),
             rejected=self.rejected,
+            rejected_text=self.read(self.ids[:-1], self.rejected) if self.read and self.rejected else "",
             logprobs=tuple(self.logprobs[first:]) if self.params.logprobs is not None else None,
             finish=self.finish,
             counts=self.counts,
@@ -181,6 +188,7 @@ class VerifySequence:
             origins="".join(self.origins[first:last]),
             text=self.output.text[text_start:text_end],
             text_start=text_start,
+            ends=tuple(self.output.ends[first:last]),
             logprobs=tuple(self.logprobs[first:last]) if self.params.logprobs is not None else None,
             finish=self.finish,
             counts=self.counts,
