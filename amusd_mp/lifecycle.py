@@ -51,13 +51,17 @@ def prepare(name: str, deployment: Deployment) -> NodeContext:
 
 
 def announce(fields: Mapping[str, object], ready_file: Path | None = None) -> None:
-    """Write the ready line: to standard output, and to `ready_file` so that a reader sees all of it or none."""
-    line = json.dumps(fields)
+    """Write the ready line: to `ready_file`, if there is one, and to standard output."""
+    write_ready_file(fields, ready_file)
+    print(json.dumps(fields), flush=True)  # noqa: T201  # the program's output, not a log
+
+
+def write_ready_file(fields: Mapping[str, object], ready_file: Path | None) -> None:
+    """Write the ready line to a file so that a reader sees all of it or none."""
     if ready_file is not None:
         draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-        draft.write_text(line + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(fields) + "\n", encoding="utf-8")
         draft.replace(ready_file)
-    print(line, flush=True)  # noqa: T201  # the program's output, not a log
 
 
 def forget(ready_file: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from amusd_mp.log import LogFormat
 if TYPE_CHECKING:
     from amusd_mp.launcher import Launcher
     from amusd_mp.signals import StopSignals
+
+logger = logging.getLogger(__name__)
 
 
 def command(
@@ -58,8 +61,9 @@ def command(
 async def keep_up(launcher: Launcher, signals: StopSignals, ready_file: Path | None) -> None:
     """Run the nodes until a signal asks for the end, they drain, or one fails. Raises NodeFailed."""
     import asyncio
+    import sys
 
-    from amusd_mp.lifecycle import announce, forget, wake
+    from amusd_mp.lifecycle import announce, forget, wake, write_ready_file
 
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     signals.watch(lambda: wake(loop, asked))
@@ -67,7 +71,10 @@ async def keep_up(launcher: Launcher, signals: StopSignals, ready_file: Path | N
     async def work() -> None:
         await launcher.start()
         nodes = {name: {"pid": node.pid, "url": node.url} for name, node in launcher.nodes.items()}
-        announce({"event": "ready", "nodes": nodes}, ready_file)
+        tell = write_ready_file if sys.stdout.isatty() else announce  # JSON is for programs
+        tell({"event": "ready", "nodes": nodes}, ready_file)
+        where = ", ".join(f"{name} at {node.url}" for name, node in launcher.nodes.items() if node.url)
+        logger.info("all nodes are ready%s; Ctrl-C stops them", f" ({where})" if where else "")
         await launcher.wait()
 
     forget(ready_file)

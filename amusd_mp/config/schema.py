@@ -99,7 +99,8 @@ class NodeConfig(Section):
         default=None, ge=0, le=100, description="temperature a draft node guesses with; absent: the request's own"
     )
     restart: Literal["never", "on-failure"] = Field(
-        default="never", description="whether `up` starts the node again when it fails"
+        default="never",
+        description="`on-failure`: `up` starts the node again when it fails after it was ready; else `never`",
     )
 
     def spec(self) -> ModelSpec:

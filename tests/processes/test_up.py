@@ -99,4 +99,4 @@ async def test_json_logs_name_every_node(run, pair: Pair) -> None:
     await up.ready()
     up.signal(signal.SIGTERM)
     assert await up.end() == 0
-    assert {json.loads(line)["node"] for line in up.log} == {"server", "guest"}
+    assert {json.loads(line)["node"] for line in up.log} == {"server", "guest", "up"}
