@@ -101,7 +101,9 @@ def find_role(role: str) -> type[Node]:
     try:
         found = points[role].load()
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the role {role!r} ({points[role].value}) cannot be imported: {error}", key="role") from error
+        raise ConfigError(
+            f"the role {role!r} ({points[role].value}) cannot be imported: {error}", key="role"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Node)):
         raise ConfigError(f"the role {role!r} ({points[role].value}) is no subclass of amusd_mp.node.Node", key="role")
     return found
