@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from amusd_mp.errors import AddressError, TransportClosed
 
@@ -192,8 +191,8 @@ class Transport(ABC):
 
 def scheme_of(url: str) -> str:
     """Return the scheme of a transport URL. Raises AddressError if it has none."""
-    scheme = urlsplit(url).scheme
-    if not scheme or "://" not in url:
+    scheme, separator, _ = url.partition("://")
+    if not separator or not scheme:
         raise AddressError(f"{url!r} is not a transport URL; write for example tcp://127.0.0.1:5601", address=url)
     return scheme
 

@@ -16,6 +16,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from amusd_mp.errors import RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
+from amusd_mp.handlers import CONCURRENT
 from amusd_mp.transport import Dialer, TransportOptions, check_request
 
 from . import zeromq_frames as wire
@@ -59,6 +60,7 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         self._pending: dict[int, _Pending] = {}
         self._waiting: list[int] = []
         self._last = 0
+        self._unanswered = 0  # requests a connection took; bounded, so that the listener never has to drop a reply
         self._connected = False
         self._refusal = ""
         self._control = self._sockets.open(
@@ -83,6 +85,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         finally:
             deadline.cancel()
             del self._pending[number]
+            if pending.unsent is None:
+                self._unanswered -= 1
+                self._send_waiting()
 
     async def attach(self, endpoints: Mapping[str, str]) -> None:
         if self._closed:
@@ -107,12 +112,13 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
 
     def _send_waiting(self) -> None:
         """Send in order what still waits and was not given up, as far as a connection takes it."""
-        while self._waiting:
+        while self._waiting and self._unanswered < CONCURRENT and not self._closed:
             pending = self._pending.get(self._waiting[0])
             if pending is not None and pending.unsent is not None:
                 if not self._control.send(wire.question(self._waiting[0], pending.unsent)):
                     return
                 pending.unsent = None
+                self._unanswered += 1
             del self._waiting[0]
 
     def _on_reply(self, frames: list[bytes]) -> None:

@@ -12,14 +12,15 @@ from typing import Final
 
 import zmq
 
-from amusd_mp.handlers import Handlers
+from amusd_mp.handlers import CONCURRENT, Handlers
 from amusd_mp.transport import Handler, Listener, TransportOptions
 
 from . import zeromq_frames as wire
 from .zeromq_endpoint import ZeromqEndpoint
 
-QUEUE: Final = 128
-"""Requests and replies ZeroMQ holds per peer; more wait at the peer (requests) or are dropped (unread replies)."""
+QUEUE: Final = 4 * CONCURRENT
+"""Requests and replies ZeroMQ holds per peer. A ROUTER drops what a full peer does not read; a dialler keeps at most
+CONCURRENT requests unanswered, so only a peer that ignores its replies ever loses one."""
 
 
 class ZeromqListener(ZeromqEndpoint, Listener):

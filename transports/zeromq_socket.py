@@ -65,12 +65,15 @@ class Pump:
         """Hand one whole message to ZeroMQ without waiting. False: it takes none now."""
         try:
             self.socket.send_multipart(frames, zmq.DONTWAIT)
+            sent = True
         except zmq.Again:
-            return False
-        finally:
-            if self._on_frames is not None and not self._paused and self._events() & zmq.POLLIN:
+            sent = False
+        if self._on_frames is not None and not self._paused:
+            # the call may have swallowed the news that a message is there, or that a connection is now
+            events = self._events()
+            if events & zmq.POLLIN or (events & zmq.POLLOUT and not sent):
                 self._read_soon()
-        return True
+        return sent
 
     def pause(self) -> None:
         """Leave messages with ZeroMQ, and so in the end at their senders."""
