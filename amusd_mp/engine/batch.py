@@ -47,6 +47,7 @@ class Batcher:
         self._min_block = min_block
         self._bucket = bucket
         self._line = torch.arange(length, device=device)[None]  # [1, length]: slots, and positions of settled slots
+        self._all = torch.ones(1, 1, 1, length, dtype=torch.bool, device=device)  # a lone token sees all before it
 
     def build(self, blocks: Sequence[Block]) -> Batch:
         """Return the batch of a step's checked blocks."""
@@ -61,9 +62,11 @@ class Batcher:
     def _single(self, block: Block, used: int, keep: int) -> Batch:
         # The common step of a lone sequence; everything but the ids is a view of a constant.
         positions = self._line[:, block.start : block.start + len(block.tokens)]
-        key = self._line[:, :used]
         place = Placement(slice(block.row, block.row + 1), positions, used)
         ids = torch.tensor((block.tokens,), device=self._device)
+        if len(block.tokens) == 1 and used == block.start + 1 and not self._masks.positional:
+            return Batch(ids, positions, self._all[:, :, :, :used], place, keep, [0])
+        key = self._line[:, :used]
         mask = self._masks.build(key[:, None] <= positions[:, :, None], positions, key)
         return Batch(ids, positions, mask, place, keep, [0])
 

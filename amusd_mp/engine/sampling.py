@@ -46,12 +46,19 @@ class Wanted:
 
 def refusal(params: GenerationParams) -> str | None:
     """Return the first parameter whose value `choose` cannot honour yet, None if all are fine."""
-    plain = GenerationParams()
-    for name in (
-        "temperature", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
-    ):  # fmt: skip
-        if getattr(params, name) != getattr(plain, name):
-            return name
+    # Written out, because it runs for every block of every step.
+    if params.temperature:
+        return "temperature"
+    if params.presence_penalty:
+        return "presence_penalty"
+    if params.frequency_penalty:
+        return "frequency_penalty"
+    if params.repetition_penalty != 1:
+        return "repetition_penalty"
+    if params.logit_bias:
+        return "logit_bias"
+    if params.logprobs is not None:
+        return "logprobs"
     return None
 
 
@@ -64,17 +71,15 @@ def choose(logits: Tensor, wanted: Sequence[Wanted], vocabulary: int) -> list[Pi
     Raises RequestError for parameters it cannot honour. Ties go to the lowest id. One copy to the host per call.
     """
     for want in wanted:
-        if want.block.params is not _PLAIN:
-            name = refusal(want.block.params)
-            if name is not None:
-                raise RequestError(f"{name}={getattr(want.block.params, name)!r} is not supported", parameter=name)
+        name = refusal(want.block.params)
+        if name is not None:
+            raise RequestError(f"{name}={getattr(want.block.params, name)!r} is not supported", parameter=name)
+    if logits.shape[1] > vocabulary:
+        logits = logits[:, :vocabulary]
     # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
-    ids: list[int] = logits[:, :vocabulary].max(dim=-1).indices.tolist()
+    ids: list[int] = logits.max(dim=-1).indices.tolist()
     picked, at = [], 0
     for want in wanted:
         picked.append(Picked(tuple(ids[at : at + want.block.picks])))
         at += want.block.picks
     return picked
-
-
-_PLAIN = GenerationParams()
