@@ -67,8 +67,7 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
         _refuse(spec, config, type(net))
         progress("device", 0.7)
         net = net.to(device).eval()  # type: ignore[arg-type]
-    _attach(spec, net)
-    card = _card(spec, net, tokenizer, length)
+    card = _card(spec, net, tokenizer, length, _attach(spec, net))
     progress("check", 0.8)
     check(net, card)
     progress("cache", 0.9)
@@ -159,24 +158,28 @@ def _weights(spec: ModelSpec, source: Source, config: PreTrainedConfig, origin: 
     return net
 
 
-def _attach(spec: ModelSpec, net: PreTrainedModel) -> None:
-    """Switch the model to the asked-for attention, and see that it did switch: some ignore the request."""
+def _attach(spec: ModelSpec, net: PreTrainedModel) -> str:
+    """Switch the model to the asked-for attention and return the one it really has: some ignore the request.
+
+    Staying with sdpa is fine, it selects with boolean masks too. Raises ModelError for anything else.
+    """
     text = net.config.get_text_config(decoder=True)
     if spec.attention == "sdpa" and getattr(text, "attn_logit_softcapping", None):
         raise ModelError(f"{spec.model}: sdpa leaves out its soft cap; use attention = 'slot'", model=spec.model)
-    name = ATTENTION[spec.attention]
     try:
-        net.set_attn_implementation(name)
+        net.set_attn_implementation(ATTENTION[spec.attention])
     except ValueError as error:
         raise ModelError(f"{spec.model}: cannot use {spec.attention} attention: {error}", model=spec.model) from error
-    if text._attn_implementation != name:
-        raise ModelError(
-            f"{spec.model} ({type(net).__name__}) cannot be served: its attention stays {text._attn_implementation}",
-            model=spec.model,
-        )
+    for name, implementation in ATTENTION.items():
+        if text._attn_implementation == implementation:
+            return name
+    raise ModelError(
+        f"{spec.model} ({type(net).__name__}) cannot be served: its attention stays {text._attn_implementation}",
+        model=spec.model,
+    )
 
 
-def _card(spec: ModelSpec, net: PreTrainedModel, tokenizer: ModelTokenizer, length: int) -> ModelCard:
+def _card(spec: ModelSpec, net: PreTrainedModel, tokenizer: ModelTokenizer, length: int, attends: str) -> ModelCard:
     embedding: Any = net.get_input_embeddings()
     fingerprint = tokenizer.fingerprint(int(embedding.weight.shape[0]))
     generation = getattr(net, "generation_config", None)
@@ -190,5 +193,5 @@ def _card(spec: ModelSpec, net: PreTrainedModel, tokenizer: ModelTokenizer, leng
         parameters=net.num_parameters(),
         device=spec.device,
         dtype=str(net.dtype).removeprefix("torch."),
-        attention=spec.attention,
+        attention=attends,
     )

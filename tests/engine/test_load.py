@@ -75,6 +75,13 @@ def test_sdpa_is_an_option_and_gives_the_same_logits(block: object) -> None:
     assert torch.allclose(ours.score(step), theirs.score(step), atol=1e-4)
 
 
+def test_a_model_that_keeps_its_own_sdpa_is_served_and_says_so(folder: Path) -> None:
+    falcon = {"model_type": "falcon", "vocab_size": 4096, "hidden_size": 32, "num_hidden_layers": 2}
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps({**falcon, "num_attention_heads": 4, "alibi": False}))
+    assert load(replace(SPEC, model=f"random:{folder}")).model.card.attention == "sdpa"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
