@@ -7,9 +7,10 @@ the tokens it continues are exactly those that were fed. A draft that agrees wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from zlib import crc32
 
-from amusd_mp.core.model import Fingerprint, ModelCard
+from amusd_mp.core.model import Fingerprint, Model, ModelCard, Tokenizer
 from amusd_mp.core.step import Block, Picked, Step, StepResult
 
 Rule = Callable[[Sequence[int]], int]
@@ -104,3 +105,36 @@ class StubDetokenizer:
 
     def flush(self) -> str:
         return ""
+
+
+class StubTokenizer:
+    """Reads a character as the id that is its code point, folded into the vocabulary; writes ids as letters."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(ord(character) % self._vocabulary for character in text)
+
+    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+        return self.encode("".join(f"{role}: {content}\n" for role, content in messages))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        writer = StubDetokenizer()
+        return "".join(writer.feed(token) for token in ids)
+
+    def detokenizer(self, prompt: Sequence[int]) -> StubDetokenizer:
+        return StubDetokenizer()
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A stub model with its tokenizer: what a node's `load_model` returns in place of a real model."""
+
+    model: Model
+    tokenizer: Tokenizer
+
+    @classmethod
+    def of(cls, model: Model) -> Stub:
+        """Return a model with the stub tokenizer of its vocabulary."""
+        return cls(model, StubTokenizer(model.card.fingerprint.vocabulary))
