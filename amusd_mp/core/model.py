@@ -39,8 +39,8 @@ class ModelCard:
 class ModelSpec:
     """Which model to load and where. One node, one spec.
 
-    model:          hub id, local path, or "bundled:verify" / "bundled:draft"; "random:MODEL?seed=N" takes architecture and
-                    tokenizer from MODEL and draws the weights
+    model:          hub id, local path, or "bundled:verify" / "bundled:draft"; "random:MODEL?seed=N" draws the
+                    weights and takes all else from MODEL
     device:         "cpu", "mps" or "cuda:N" (N as the process sees it)
     dtype:          "float32", "bfloat16", "float16" or "auto" (the checkpoint's own)
     max_sequences:  cache rows, each of `max_length` slots
