@@ -4,13 +4,17 @@ With T(k) the measured time of a step that scores k proposals per row, a the run
 
     E(k) = 1 + a + a^2 + ... + a^k
 
-the tokens such a step yields on average, the step uses the k (up to what is valid) with the best rate
+the tokens such a step yields on average, what is to be maximised is the long-run rate of tokens per second. For a
+renewal process the best rate g satisfies max [E - g * time] = 0 (Dinkelbach 1967), so g is the price of a second, and
+with g measured as the rate achieved so far
 
-    sum over rows of E(min(k, valid)) / T(k)
+    use the k, up to what is valid, that maximises              sum over rows of E(min(k, valid))  -  g * T(k)
+    wait for one more token, expected after w, only if it pays  sum over rows of a^(k+1)  >  g * (w + T(k+1) - T(k))
 
-and waits for one more draft token, expected after w, only if that raises the rate: E(k+1) / (T(k+1) + w). A deadline is
-fixed once per step, when the device falls idle. The floor is k = 0, the verify model alone, for every draft and every
-network. Pure: time is an argument, and nothing here knows a message.
+The price counts what a plain comparison of E/T now with E/(T + w) later leaves out: while a step runs, the draft runs
+too. The deadline of a wait is fixed when it begins and moves only when a token arrives; so a step waits a/(1-a)/g at
+most, and an overdue token does not look imminent for ever. The floor is k = 0, the verify model alone, for every draft
+and every network. Pure: time is an argument, and nothing here knows a message.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ class RowView:
     valid:      proposals at hand; usable: how many of them one step could commit at most
     acceptance: running probability that a proposal is accepted
     next_in:    seconds until one more is expected, None if none is to be waited for
+    gap:        committed tokens that the draft's newest window does not reach yet; it must first guess those right too
     idle:       steps since proposals were last tried
     """
 
@@ -38,6 +43,7 @@ class RowView:
     usable: int
     acceptance: float
     next_in: float | None = None
+    gap: int = 0
     idle: int = 0
 
 
@@ -57,7 +63,7 @@ class StepCosts:
     """Measured seconds of a step by (rows, k), each a running mean; what was never measured is inferred."""
 
     SMOOTHING = 0.1
-    GROWTH = 0.03  # assumed cost of one more token per row before it is measured: about what a block costs here
+    GROWTH = 0.03  # assumed cost of one more token per row before it is measured: about what a block costs on a CPU
 
     def __init__(self) -> None:
         self._seconds: dict[int, dict[int, float]] = {}
@@ -91,65 +97,116 @@ class StepCosts:
         return row[above] / (1 + self.GROWTH * (above - k))
 
 
+class Price:
+    """The rate achieved so far, in tokens per second by number of rows: what a second of the device is worth."""
+
+    SMOOTHING = 1 / 32
+
+    def __init__(self) -> None:
+        self._rate: dict[int, tuple[float, float]] = {}  # rows -> running means of (tokens, seconds) of one step
+
+    def observe(self, rows: int, tokens: int, seconds: float) -> None:
+        """Learn one step: the tokens it committed and the time since the step before it ended."""
+        known = self._rate.get(rows)
+        if known is None:
+            self._rate[rows] = (float(tokens), max(seconds, 1e-6))
+        else:
+            self._rate[rows] = (
+                known[0] + self.SMOOTHING * (tokens - known[0]),
+                known[1] + self.SMOOTHING * (max(seconds, 1e-6) - known[1]),
+            )
+
+    def of(self, rows: int, alone: float) -> float:
+        """Return tokens per second of `rows` rows, never below `alone`, what the verify model does by itself."""
+        tokens, seconds = self._rate.get(rows, (0.0, 1.0))
+        return max(alone, tokens / seconds)
+
+
+class Trust:
+    """How often what was waited for came: a wait that has not paid lately must promise more to be tried again."""
+
+    SMOOTHING = 1 / 8
+    RECOVERY = 1 / 128
+
+    def __init__(self) -> None:
+        self.share = 1.0
+
+    def learn(self, came: bool) -> None:
+        """Learn from a wait that is over."""
+        self.share += self.SMOOTHING * (came - self.share)
+
+    def recover(self) -> None:
+        """Regain a little trust with every step that did not wait, so that waiting is tried again."""
+        self.share += self.RECOVERY * (1.0 - self.share)
+
+
 class Policy:
-    """Chooses k and waiting for one step over several rows; remembers step costs and the deadline of the idle time."""
+    """Chooses k and waiting for one step over several rows; remembers costs, price, trust and the current deadline."""
 
     def __init__(self) -> None:
         self.costs = StepCosts()
+        self.price = Price()
+        self.trust = Trust()
         self._deadline: float | None = None
+        self._at_hand = 0  # valid proposals over all rows when the deadline was fixed
 
-    def observe(self, rows: int, k: int, seconds: float) -> None:
-        """Learn what a decode step took, from the decision to the next possible one, in seconds."""
+    def observe(self, rows: int, k: int, tokens: int, seconds: float, since_last: float) -> None:
+        """Learn from a decode step that scored k proposals and committed `tokens`, over all rows.
+
+        `seconds` is from the decision to the next possible one, `since_last` from the end of the step before.
+        """
         self.costs.observe(rows, k, seconds)
+        self.price.observe(rows, tokens, max(seconds, since_last))
 
     def decide(self, rows: Sequence[RowView], now: float, may_wait: bool = True) -> Decision:
         """Return what to use of each row now, or until when to wait for one more token."""
-        if not any(row.usable for row in rows) or self.costs.estimate(len(rows), 0) is None:
+        alone = self.costs.estimate(len(rows), 0)
+        if alone is None or not any(row.usable for row in rows):
             return self._go(tuple(min(row.valid, row.usable) for row in rows))
         if any(row.idle >= PROBE_EVERY and row.valid and row.usable for row in rows):
             return self._go(tuple(min(row.valid, row.usable, 2) if row.idle >= PROBE_EVERY else 0 for row in rows))
-        k, rate = self._best(rows)
-        wait = self._worth_waiting(rows, k, rate) if may_wait else None
-        if wait is not None and self._deadline is None:
-            self._deadline = now + wait
-        if wait is not None and self._deadline is not None and now < self._deadline:
-            return Decision((), self._deadline)
-        return self._go(tuple(min(k, row.valid, row.usable) for row in rows), missed=wait is not None)
+        price = self.price.of(len(rows), len(rows) / alone)
+        k = self._best(rows, price)
+        wait = self._patience(rows, k, price) if may_wait else None
+        if wait is not None:
+            at_hand = sum(row.valid for row in rows)
+            if self._deadline is None or at_hand > self._at_hand:
+                self._deadline, self._at_hand = now + wait, at_hand
+            if now < self._deadline:
+                return Decision((), self._deadline)
+        missed = wait is not None
+        if self._deadline is not None:
+            self.trust.learn(not missed)
+        else:
+            self.trust.recover()
+        return self._go(tuple(min(k, row.valid, row.usable) for row in rows), missed)
 
     def _go(self, ks: tuple[int, ...], missed: bool = False) -> Decision:
         self._deadline = None
         return Decision(ks, missed=missed)
 
-    def _rate(self, rows: Sequence[RowView], k: int, wait: float, more: int) -> float:
-        """Expected tokens per second of a step with up to k proposals a row, `more` of them still to arrive."""
+    def _seconds(self, rows: Sequence[RowView], k: int) -> float:
         seconds = self.costs.estimate(len(rows), k)
         assert seconds is not None
-        tokens = 0.0
-        for row in rows:
-            coming = more if row.next_in is not None and row.next_in <= wait else 0
-            tokens += 1 + expected_accepted(row.acceptance, min(k, row.valid + coming, row.usable))
-        return tokens / (seconds + wait)
+        return seconds
 
-    def _best(self, rows: Sequence[RowView]) -> tuple[int, float]:
-        most = max(min(row.valid, row.usable) for row in rows)
-        rates = [self._rate(rows, k, 0.0, 0) for k in range(most + 1)]
-        best = max(range(most + 1), key=lambda k: rates[k])
-        return best, rates[best]
+    def _best(self, rows: Sequence[RowView], price: float) -> int:
+        """Return the k that maximises expected tokens less what the step's time is worth."""
 
-    def _worth_waiting(self, rows: Sequence[RowView], k: int, rate: float) -> float | None:
-        """Return the longest wait that could pay for one more token per row, None if the expected one does not pay."""
-        waits = [row.next_in for row in rows if row.next_in is not None and row.valid < row.usable and row.valid <= k]
-        if not waits:
+        def gain(k: int) -> float:
+            tokens = sum(1 + expected_accepted(row.acceptance, min(k, row.valid, row.usable)) for row in rows)
+            return tokens - price * self._seconds(rows, k)
+
+        return max(range(max(min(row.valid, row.usable) for row in rows) + 1), key=gain)
+
+    def _patience(self, rows: Sequence[RowView], k: int, price: float) -> float | None:
+        """Return the longest wait for one more token that could pay, None if the expected one does not."""
+        coming = [row for row in rows if row.next_in is not None and row.valid == k and row.usable > k]
+        if not coming:
             return None
-        soonest = max(0.0, min(waits))
-        if self._rate(rows, k + 1, soonest, 1) <= rate:
-            return None
-        now_seconds, more_seconds = self.costs.estimate(len(rows), k), self.costs.estimate(len(rows), k + 1)
-        assert now_seconds is not None
-        assert more_seconds is not None
-        tokens_now = sum(1 + expected_accepted(row.acceptance, min(k, row.valid, row.usable)) for row in rows)
-        tokens_more = sum(
-            1 + expected_accepted(row.acceptance, min(k + 1, row.valid + (row.next_in is not None), row.usable))
-            for row in rows
+        soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
+        more = self.trust.share * sum(
+            row.acceptance ** (k + 1 + row.gap) for row in coming if (row.next_in or 0.0) <= soonest
         )
-        return max(0.0, tokens_more / tokens_now * now_seconds - more_seconds)
+        worth = more / price - (self._seconds(rows, k + 1) - self._seconds(rows, k))
+        return worth if worth > soonest else None

@@ -14,29 +14,38 @@ from amusd_mp.core.messages import Draft
 
 ROOT = -1
 
+PRIOR = 0.7
+"""Acceptance to expect of an unknown draft: the bundled pair's greedy agreement, and near what 1B/8B pairs reach."""
 
-def path_beyond(committed: Sequence[int], base: int, tokens: Sequence[int], parents: Sequence[int] | None) -> list[int]:
-    """Return the longest guess of a window that continues `committed`, or [] where it contradicts it.
+PRIOR_WEIGHT = 4
+"""How many judged tokens the first expectation is worth: a bad draft must be found out within a few steps."""
 
-    `committed` holds every id from position 0. Among paths of equal length the one proposed first wins.
+SMOOTHING = 0.05
+
+
+def path_beyond(
+    committed: Sequence[int], base: int, tokens: Sequence[int], parents: Sequence[int] | None
+) -> list[int] | None:
+    """Return the longest guess of a window that continues `committed`, None where it contradicts it.
+
+    [] is a window that agrees as far as it goes, but ends at or before the last committed token. `committed` holds
+    every id from position 0. Among paths of equal length the one proposed first wins.
     """
     length = len(committed)
     if base > length:
-        return []
+        return None
     if parents is None:
         known = length - base
-        if known >= len(tokens):
-            return []
-        for i in range(known):
+        for i in range(min(known, len(tokens))):
             if tokens[i] != committed[base + i]:
-                return []
+                return None
         return list(tokens[known:])
     node = ROOT
     for position in range(base, length):
         step = (i for i, parent in enumerate(parents) if parent == node and tokens[i] == committed[position])
         found = next(step, None)
         if found is None:
-            return []
+            return [] if node not in parents else None
         node = found
     return _deepest(node, tokens, parents)
 
@@ -64,8 +73,16 @@ class Evidence:
     number: int
     window: Draft
     arrived: float
-    acceptance: float = 0.7  # a weak prior: the bundled pair's greedy agreement, and near what 1B/8B pairs reach
+    acceptance: float
+    judged: int = 0
+    broken_at: float | None = None  # when a commit contradicted its guesses, until a window agrees again
     missed: bool = False  # a token it should have sent did not come in time; no waiting until its next window
+
+    def gap(self, length: int) -> int:
+        """Return how many of `length` committed tokens an uncontradicted window does not reach."""
+        if self.broken_at is not None:
+            return 0  # it starts over from a commit
+        return max(0, length - self.window.base - len(self.window.tokens))
 
     def full_at(self, version: int) -> bool:
         """Return True if this draft sends nothing more before the commit after `version`."""
@@ -74,7 +91,9 @@ class Evidence:
     def judge(self, proposed: int, accepted: int) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable."""
         for i in range(min(proposed, accepted + 1)):
-            self.acceptance += 0.05 * ((1.0 if i < accepted else 0.0) - self.acceptance)
+            self.judged += 1
+            rate = max(SMOOTHING, 1 / (PRIOR_WEIGHT + self.judged))
+            self.acceptance += rate * ((1.0 if i < accepted else 0.0) - self.acceptance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +118,16 @@ class ProposalStore:
         self._left_drafted = 0
         self._left_rollbacks = 0
 
-    def put(self, draft: str, number: int, window: Draft, now: float) -> bool:
-        """Keep a window unless a newer one of the same draft is held. Return whether it was kept."""
+    def put(self, draft: str, number: int, window: Draft, now: float, acceptance: float = PRIOR) -> bool:
+        """Keep a window unless a newer one of the same draft is held. Return whether it was kept.
+
+        `acceptance` is what to expect of a draft that is new to this sequence.
+        """
         held = self.by_draft.get(draft)
         if held is None or number > held.number:
             self.all_missed = False
         if held is None:
-            self.by_draft[draft] = Evidence(number, window, now)
+            self.by_draft[draft] = Evidence(number, window, now, acceptance)
             return True
         if number <= held.number:
             return False
@@ -119,12 +141,20 @@ class ProposalStore:
             self._left_drafted += left.window.drafted
             self._left_rollbacks += left.window.rollbacks
 
-    def best(self, committed: Sequence[int]) -> Proposal:
-        """Return the path of which most tokens can be expected to be accepted."""
+    def best(self, committed: Sequence[int], committed_at: float) -> Proposal:
+        """Return the path of which most tokens can be expected to be accepted.
+
+        Notes on the way which drafts the newest commit, made at `committed_at`, contradicts.
+        """
         best, value = Proposal(), 0.0
         for draft, evidence in self.by_draft.items():
             window = evidence.window
             path = path_beyond(committed, window.base, window.tokens, window.parents)
+            if path is None:
+                if evidence.broken_at is None:
+                    evidence.broken_at = committed_at
+                continue
+            evidence.broken_at = None
             expected = expected_accepted(evidence.acceptance, len(path))
             if path and (expected > value or not best.tokens):
                 best, value = Proposal(draft, tuple(path), evidence.acceptance), expected

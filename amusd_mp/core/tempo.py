@@ -5,40 +5,69 @@ Learned from arrivals alone, so the network is in it. The policy asks when the n
 
 from __future__ import annotations
 
+from collections import deque
+
+from amusd_mp.core.proposals import PRIOR, Evidence
+
 SMOOTHING = 0.2
+COMMITS_KEPT = 32
+
+
+class CommitTimes:
+    """When the last commits of one sequence were made, by version."""
+
+    def __init__(self) -> None:
+        self._times: deque[tuple[int, float]] = deque(maxlen=COMMITS_KEPT)
+
+    def add(self, version: int, now: float) -> None:
+        """Remember a commit."""
+        self._times.append((version, now))
+
+    def at(self, version: int) -> float | None:
+        """Return when `version` was committed, None if that is too long ago."""
+        return next((time for each, time in reversed(self._times) if each == version), None)
 
 
 class Tempo:
-    """Running means, in seconds, over every sequence of one draft (it drafts for all of them in the same steps)."""
+    """Running means, in seconds, over every sequence of one draft (it drafts for all of them in the same steps).
+
+    period:      between two tokens of one sequence while its lead grows
+    turnaround:  from a commit to the arrival of the first window that builds on it
+    acceptance:  over all its sequences; what to expect of it on a new one
+    """
 
     def __init__(self) -> None:
-        self.period: float | None = None  # between tokens of one sequence while it extends its lead
-        self.turnaround: float | None = None  # from a commit that took its lead to its first token after
-        self._last: dict[str, float] = {}
+        self.period: float | None = None
+        self.turnaround: float | None = None
+        self.acceptance = PRIOR
 
-    def arrived(self, sequence: str, fresh: int, committed_at: float, now: float) -> None:
-        """Learn from a window with `fresh` new tokens."""
-        last = self._last.get(sequence)
-        self._last[sequence] = now
-        if last is None:
-            return
-        if last >= committed_at:
-            self.period = _mean(self.period, (now - last) / fresh)
+    def arrived(self, before: Evidence, version: int, fresh: int, commits: CommitTimes, now: float) -> None:
+        """Learn from a window that follows `before`, builds on `version` and brings `fresh` new tokens."""
+        if version == before.window.version:
+            self.period = _mean(self.period, (now - before.arrived) / fresh)
         else:
-            self.turnaround = _mean(self.turnaround, now - committed_at)
+            committed = commits.at(version)
+            if committed is not None:
+                self.turnaround = _mean(self.turnaround, now - committed)
 
-    def forget(self, sequence: str) -> None:
-        """Drop what was kept for one sequence."""
-        self._last.pop(sequence, None)
+    def judge(self, acceptance: float) -> None:
+        """Learn a sequence's running acceptance."""
+        self.acceptance += SMOOTHING * (acceptance - self.acceptance)
 
-    def next_in(self, leading: bool, arrived: float, committed_at: float, now: float) -> float | None:
-        """Return seconds until the next token of a sequence, at least 0, None while unknown.
+    def next_in(self, evidence: Evidence, length: int, now: float) -> float | None:
+        """Return seconds until the draft's next usable token, for a sequence of `length` committed ones.
 
-        `leading`: its newest window is still valid, so one more token extends it; else it starts over from the commit.
+        None while unknown, and for a token so overdue that nothing is known of it any more.
         """
-        if leading:
-            return None if self.period is None else max(0.0, arrived + self.period - now)
-        return None if self.turnaround is None else max(0.0, committed_at + self.turnaround - now)
+        if self.period is None or self.turnaround is None:
+            return None
+        if evidence.broken_at is not None:
+            due = evidence.broken_at + self.turnaround
+        else:
+            due = evidence.arrived + self.period * (1 + evidence.gap(length))
+        if due < now - self.period - self.turnaround:
+            return None
+        return max(0.0, due - now)
 
 
 def _mean(old: float | None, new: float) -> float:

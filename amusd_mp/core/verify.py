@@ -8,7 +8,7 @@ never stalls the sequences being decoded for longer than one chunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amusd_mp.core.messages import Committed, Draft, Finish
 from amusd_mp.core.overlap import OverlapMeter
@@ -41,6 +41,7 @@ class InFlight:
     step: Step
     parts: tuple[Part, ...]
     began: float
+    idle_since: float
     prefill: bool
 
 
@@ -60,6 +61,8 @@ class VerifyCore:
         self._overlap_at_open: dict[str, float] = {}
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
+        self._idle_since = 0.0  # end of the last step
+        self._arrived = 0.0  # when a sequence was last admitted
 
     def __repr__(self) -> str:
         return f"<VerifyCore {len(self.live)} live, {len(self._free_rows)} rows free, step {self.steps}>"
@@ -79,7 +82,7 @@ class VerifyCore:
     def open(self, sequence: VerifySequence) -> None:
         """Give an admitted sequence its row. The caller checked `room`."""
         sequence.row = self._free_rows.pop()
-        sequence.committed_at = sequence.opened
+        sequence.committed_at = self._arrived = sequence.opened
         sequence.tally.degraded = not self._tempos
         self.live[sequence.name] = sequence
         self._overlap_at_open[sequence.name] = self.overlap.total
@@ -99,8 +102,6 @@ class VerifyCore:
         wall = now - sequence.opened
         sequence.close(finish, now, min(1.0, both / wall) if wall > 0 else 0.0)
         del self.live[sequence.name]
-        for tempo in self._tempos.values():
-            tempo.forget(sequence.name)
         if not self._pinned(sequence):
             self._free(sequence)
 
@@ -138,14 +139,15 @@ class VerifyCore:
             return False
         if any(token >= self.vocabulary for token in window.tokens):
             return False
-        before = sequence.proposals.by_draft.get(draft)
-        drafted_before = before.window.drafted if before is not None else 0
-        if not sequence.proposals.put(draft, number, window, now):
+        held = sequence.proposals.by_draft.get(draft)
+        before = replace(held) if held is not None else None
+        if not sequence.proposals.put(draft, number, window, now, tempo.acceptance):
             return False
-        fresh = window.drafted - drafted_before
+        fresh = window.drafted - (before.window.drafted if before is not None else 0)
         if fresh > 0:
             self.overlap.draft_step(window.seconds, now)
-            tempo.arrived(sequence.name, fresh, sequence.committed_at, now)
+            if before is not None:
+                tempo.arrived(before, window.version, fresh, sequence.commits, now)
         return True
 
     def acceptance_of(self, draft: str) -> float | None:
@@ -176,15 +178,18 @@ class VerifyCore:
         self._in_flight = None
         self.busy += result.seconds
         self.overlap.verify_step(max(flight.began, now - result.seconds), now)
-        if not flight.prefill:
-            most = max(len(part.proposal.tokens) for part in flight.parts)
-            self.policy.observe(len(flight.parts), most, now - flight.began)
+        before = [part.sequence.outputs for part in flight.parts]
         changed: list[VerifySequence] = []
         for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
             if part.sequence.finish is not None:
                 self._free(part.sequence)
             elif self._settle(part, block, picked, now):
                 changed.append(part.sequence)
+        if not flight.prefill:
+            most = max(len(part.proposal.tokens) for part in flight.parts)
+            tokens = sum(part.sequence.outputs - outputs for part, outputs in zip(flight.parts, before, strict=True))
+            self.policy.observe(len(flight.parts), most, tokens, now - flight.began, now - flight.idle_since)
+        self._idle_since = now
         return changed
 
     def _settle(self, part: Part, block: Block, picked: Picked, now: float) -> bool:
@@ -196,9 +201,11 @@ class VerifyCore:
         sequence.fed += accepted
         sequence.version += 1
         sequence.committed_at = now
+        sequence.commits.add(sequence.version, now)
         evidence = sequence.proposals.by_draft.get(proposal.draft)
         if evidence is not None and proposal.tokens:
             evidence.judge(len(proposal.tokens), accepted)
+            self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)
         return True
@@ -206,7 +213,7 @@ class VerifyCore:
     def _begin(self, blocks: list[Block], parts: list[Part], now: float, prefill: bool) -> Step:
         self.steps += 1
         step = Step(self.steps, tuple(blocks))
-        self._in_flight = InFlight(step, tuple(parts), now, prefill)
+        self._in_flight = InFlight(step, tuple(parts), now, max(self._idle_since, self._arrived), prefill)
         self._prefilled_last = prefill
         return step
 
@@ -240,7 +247,7 @@ class VerifyCore:
             if sequence.prefilling:
                 continue
             usable = sequence.usable()
-            proposal = sequence.proposals.best(sequence.ids) if usable else Proposal()
+            proposal = sequence.proposals.best(sequence.ids, sequence.committed_at) if usable else Proposal()
             if sequence.speculation.strategy is not Strategy.ALTERNATING:
                 open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
             elif not self._awaits_round(sequence, len(proposal.tokens), usable, now):
@@ -260,22 +267,27 @@ class VerifyCore:
 
     def _view(self, sequence: VerifySequence, proposal: Proposal, usable: int, now: float) -> RowView:
         valid = len(proposal.tokens)
+        next_in, gap = self._next_in(sequence, now) if usable > valid else (None, 0)
         return RowView(
             valid=min(usable, valid),
             usable=usable,
             acceptance=proposal.acceptance if valid else sequence.proposals.best_acceptance,
-            next_in=self._next_in(sequence, valid, now) if usable > valid else None,
+            next_in=next_in,
+            gap=gap,
             idle=sequence.idle_steps,
         )
 
-    def _next_in(self, sequence: VerifySequence, valid: int, now: float) -> float | None:
-        """Return in how many seconds the next usable token is expected, None if none should be waited for."""
-        expected = [
-            self._tempos[draft].next_in(valid > 0, evidence.arrived, sequence.committed_at, now)
-            for draft, evidence in sequence.proposals.by_draft.items()
-            if not evidence.missed and not evidence.full_at(sequence.version)
-        ]
-        return min((seconds for seconds in expected if seconds is not None), default=None)
+    def _next_in(self, sequence: VerifySequence, now: float) -> tuple[float | None, int]:
+        """Return in how many seconds the next usable token is expected (None: wait for none), and over which gap."""
+        soonest: float | None = None
+        gap = 0
+        for draft, evidence in sequence.proposals.by_draft.items():
+            if evidence.missed or evidence.full_at(sequence.version):
+                continue
+            seconds = self._tempos[draft].next_in(evidence, sequence.length, now)
+            if seconds is not None and (soonest is None or seconds < soonest):
+                soonest, gap = seconds, evidence.gap(sequence.length)
+        return soonest, gap
 
     def _awaits_round(self, sequence: VerifySequence, valid: int, usable: int, now: float) -> bool:
         """Return whether an alternating sequence should wait for its round of proposals to become complete."""

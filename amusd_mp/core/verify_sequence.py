@@ -15,6 +15,7 @@ from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.proposals import ProposalStore
 from amusd_mp.core.step import Picked, TokenLogprob
+from amusd_mp.core.tempo import CommitTimes
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class VerifySequence:
     finish: Finish | None = None
     counts: Counts | None = None
     committed_at: float = 0.0
+    commits: CommitTimes = field(default_factory=CommitTimes)
     idle_steps: int = 0  # steps with proposals at hand and none used, since the last probe
 
     @property

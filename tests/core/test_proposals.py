@@ -23,10 +23,10 @@ def test_a_chain_counts_where_it_runs_through_the_committed_tokens(
 ) -> None:
     path = path_beyond(committed, base, tokens, None)
     whole = committed[:base] + tokens
-    if base <= len(committed) and whole[: len(committed)] == committed:
-        assert committed + path == whole
+    if base <= len(committed) and whole[: len(committed)] == committed[: len(whole)]:
+        assert path == whole[len(committed) :]
     else:
-        assert path == []
+        assert path is None
 
 
 @given(committed=small_tokens, base=st.integers(0, 12), tokens=small_tokens)
@@ -53,7 +53,7 @@ def test_a_tree_gives_its_longest_branch_through_the_committed_tokens(
             node = parents[node]
         branches.append(committed[:base] + branch[::-1])
     fitting = [b[len(committed) :] for b in branches if base <= len(committed) and b[: len(committed)] == committed]
-    assert len(path) == max((len(b) for b in fitting), default=0)
+    assert len(path or []) == max((len(b) for b in fitting), default=0)
     assert not path or path in fitting
 
 
@@ -62,7 +62,7 @@ def test_an_older_window_never_replaces_a_newer_one() -> None:
     assert store.put("d", 5, draft(2, [7, 8]), now=0)
     assert not store.put("d", 4, draft(2, [9]), now=1)
     assert not store.put("d", 5, draft(2, [9]), now=1)
-    assert store.best([1, 2]).tokens == (7, 8)
+    assert store.best([1, 2], 0).tokens == (7, 8)
 
 
 def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_count() -> None:
@@ -71,9 +71,9 @@ def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_co
     store.put("bad", 1, draft(1, [5, 6, 7], drafted=3), now=0)
     for _ in range(50):
         store.by_draft["bad"].judge(proposed=3, accepted=0)
-    assert store.best([1]).draft == "good"
+    assert store.best([1], 0).draft == "good"
     store.drop("good")
-    assert store.best([1]).draft == "bad"
+    assert store.best([1], 0).draft == "bad"
     assert store.drafted == 5
 
 
@@ -82,3 +82,29 @@ def test_full_counts_only_for_the_commit_it_builds_on() -> None:
     store.put("d", 1, Draft("s", "v", version=3, base=1, tokens=(5,), full=True), now=0)
     assert store.by_draft["d"].full_at(3)
     assert not store.by_draft["d"].full_at(4)
+
+
+def test_a_contradicted_draft_is_noted_with_the_time_of_the_commit_until_it_agrees_again() -> None:
+    store = ProposalStore()
+    store.put("d", 1, draft(1, [5, 6]), now=0)
+    assert store.best([1, 9], committed_at=7).tokens == ()
+    assert store.best([1, 9, 9], committed_at=8).tokens == ()
+    assert store.by_draft["d"].broken_at == 7
+    store.put("d", 2, draft(2, [9, 4]), now=9)
+    assert store.best([1, 9, 9], committed_at=8).tokens == (4,)
+    assert store.by_draft["d"].broken_at is None
+
+
+def test_a_window_that_ends_early_leaves_a_gap() -> None:
+    store = ProposalStore()
+    store.put("d", 1, draft(1, [5]), now=0)
+    assert store.best([1, 5, 6, 7], committed_at=1).tokens == ()
+    assert store.by_draft["d"].gap(4) == 2
+
+
+def test_a_bad_draft_is_found_out_within_a_few_steps() -> None:
+    store = ProposalStore()
+    store.put("d", 1, draft(1, [5]), now=0)
+    for _ in range(20):
+        store.by_draft["d"].judge(proposed=4, accepted=0)
+    assert store.by_draft["d"].acceptance < 0.15

@@ -1,0 +1,132 @@
+"""The policy on tables: it takes the k with the best return, waits only while that pays, and never below the floor."""
+
+from __future__ import annotations
+
+import pytest
+
+from amusd_mp.core.policy import PROBE_EVERY, Policy, RowView, StepCosts
+
+
+def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
+    """A policy that has measured T(k) = verify * (1 + growth * k) and achieves `rate` tokens/s (default: 1/verify)."""
+    policy = Policy()
+    for k in range(17):
+        policy.costs.observe(rows, k, verify * (1 + growth * k))
+    policy.price.observe(rows, 1000, 1000 / (rate if rate is not None else rows / verify))
+    return policy
+
+
+def view(valid: int, acceptance: float, next_in: float | None = None, usable: int = 16, **more: int) -> RowView:
+    return RowView(valid=valid, usable=usable, acceptance=acceptance, next_in=next_in, **more)
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "growth", "expected"),
+    [
+        (0.8, 0.0, 8),  # scoring more costs nothing: all of it
+        (0.0, 0.1, 0),  # nothing will be accepted: the verify model alone
+        (0.05, 0.1, 0),  # too little to pay for the longer step
+        (0.8, 0.1, 8),  # 0.8^8 = 0.17 still above 0.1
+        (0.5, 0.1, 3),  # 0.5^3 = 0.125 pays for 0.1, 0.5^4 does not
+    ],
+)
+def test_it_uses_proposals_while_each_pays_for_its_share_of_the_step(
+    acceptance: float, growth: float, expected: int
+) -> None:
+    decision = learned(0.02, growth).decide([view(8, acceptance)], now=0)
+    assert decision.ks == (expected,)
+    assert decision.wait_until is None
+
+
+def test_an_expensive_second_is_spent_on_fewer_unlikely_tokens() -> None:
+    """The same table, but the pair achieves three times the floor: time is worth more."""
+    cheap = learned(0.02, 0.1, rate=50).decide([view(8, 0.7)], now=0)
+    dear = learned(0.02, 0.1, rate=150).decide([view(8, 0.7)], now=0)
+    assert dear.ks < cheap.ks
+
+
+def test_it_waits_for_a_token_that_pays_and_goes_when_the_deadline_has_passed() -> None:
+    policy = learned(0.020)
+    waiting = policy.decide([view(0, 0.8, next_in=0.002)], now=1.0)
+    assert waiting.wait_until == pytest.approx(1.0 + 0.8 * 0.020)
+    again = policy.decide([view(0, 0.8, next_in=0.0)], now=1.010)
+    assert again.wait_until == waiting.wait_until, "an overdue token must not look imminent for ever"
+    gone = policy.decide([view(0, 0.8, next_in=0.0)], now=1.017)
+    assert gone.ks == (0,)
+    assert gone.missed
+
+
+def test_a_token_that_arrives_starts_the_next_wait_afresh() -> None:
+    policy = learned(0.020)
+    policy.decide([view(0, 0.8, next_in=0.002)], now=1.0)
+    after = policy.decide([view(1, 0.8, next_in=0.002)], now=1.002)
+    assert after.wait_until == pytest.approx(1.002 + 0.8**2 * 0.020)
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "next_in"),
+    [(0.8, 0.017), (0.1, 0.003), (0.8, None), (0.0, 0.0)],
+    ids=["too late", "too unlikely", "unknown", "hopeless"],
+)
+def test_it_does_not_wait_for_what_does_not_pay(acceptance: float, next_in: float | None) -> None:
+    assert learned(0.020).decide([view(0, acceptance, next_in)], now=0).ks == (0,)
+
+
+def test_a_gap_makes_the_next_token_less_likely() -> None:
+    policy = learned(0.020)
+    assert policy.decide([view(0, 0.5, next_in=0.004)], now=0).wait_until is not None
+    assert policy.decide([view(0, 0.5, next_in=0.004, gap=3)], now=0).wait_until is None
+
+
+def test_one_rows_wait_is_weighed_against_all_rows() -> None:
+    """Eight rows pay for the time that one row's next token would take."""
+    alone = learned(0.020).decide([view(0, 0.8, next_in=0.004)], now=0)
+    together = learned(0.020, rows=8).decide([view(0, 0.8, next_in=0.004)] + [view(3, 0.8)] * 7, now=0)
+    assert alone.wait_until is not None
+    assert together.wait_until is None
+
+
+def test_waits_that_never_pay_are_given_up_and_tried_again_later() -> None:
+    policy = learned(0.020)
+    now, waits = 0.0, []
+    for _ in range(200):
+        waiting = policy.decide([view(0, 0.5, next_in=0.006)], now)
+        waits.append(waiting.wait_until is not None)
+        now += 0.020
+        if waiting.wait_until is not None:
+            policy.decide([view(0, 0.5, next_in=0.006)], now)
+    assert 0 < sum(waits) < 40
+    assert any(waits[100:])
+
+
+def test_unused_proposals_are_probed_now_and_then() -> None:
+    decision = learned(0.020, growth=0.5).decide([view(4, 0.01, idle=PROBE_EVERY), view(4, 0.01)], now=0)
+    assert decision.ks == (2, 0)
+
+
+def test_it_never_uses_more_than_can_be_committed() -> None:
+    assert learned(0.020).decide([view(3, 0.9, usable=3), view(8, 0.9, usable=8)], now=0).ks == (3, 8)
+
+
+def test_before_anything_was_measured_it_takes_what_there_is() -> None:
+    assert Policy().decide([view(5, 0.7, next_in=0.001)], now=0).ks == (5,)
+
+
+def test_step_costs_are_interpolated_between_what_was_measured() -> None:
+    costs = StepCosts()
+    assert costs.estimate(1, 0) is None
+    costs.observe(1, 0, 0.010)
+    costs.observe(1, 4, 0.018)
+    assert costs.estimate(1, 2) == pytest.approx(0.014)
+    assert costs.estimate(1, 8) == pytest.approx(0.018 * 1.12)
+    assert costs.estimate(3, 4) == pytest.approx(0.018), "the nearest number of rows stands in"
+    for _ in range(100):
+        costs.observe(1, 4, 0.030)
+    assert costs.estimate(1, 4) == pytest.approx(0.030, rel=0.01)
+
+
+def test_one_outlier_moves_a_cost_little() -> None:
+    costs = StepCosts()
+    costs.observe(1, 0, 0.010)
+    costs.observe(1, 0, 60.0)
+    assert costs.estimate(1, 0) == pytest.approx(0.011)
