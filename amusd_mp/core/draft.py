@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from amusd_mp.core.draft_sequence import DraftSequence
 from amusd_mp.core.messages import Committed, Draft, SyncPage
@@ -43,7 +44,7 @@ class DraftCore:
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
-        self._free_rows = list(range(rows))[::-1]
+        self._free_rows = list(range(rows))  # a heap: low rows first, so that the rows in use lie side by side
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
         self._step_seconds = 0.0
@@ -62,7 +63,7 @@ class DraftCore:
         """Begin to guess for a sequence whose tokens are all known. Idempotent."""
         if page.sequence in self.sequences or replica.complete:
             return
-        params = page.params
+        params = replace(page.params, logprobs=None)  # those are the verify model's to tell
         if self._temperature is not None and params.temperature > 0:
             params = replace(params, temperature=self._temperature)
         ends = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos_ids)
@@ -99,7 +100,7 @@ class DraftCore:
 
     def _free(self, sequence: DraftSequence) -> None:
         if sequence.row is not None:
-            self._free_rows.append(sequence.row)
+            heappush(self._free_rows, sequence.row)
             sequence.row = None
 
     # ------------------------------------------------------------------------------------------ steps
@@ -151,7 +152,7 @@ class DraftCore:
 
     def _has_row(self, sequence: DraftSequence) -> bool:
         if sequence.row is None and self._free_rows:
-            sequence.row = self._free_rows.pop()
+            sequence.row = heappop(self._free_rows)
         return sequence.row is not None
 
     @staticmethod

@@ -22,7 +22,8 @@ from amusd_mp.engine.batch import Batcher
 from amusd_mp.engine.cache import SlotCache, layer_count
 from amusd_mp.engine.masks import Masks
 from amusd_mp.engine.rows import Rows
-from amusd_mp.engine.sampling import Wanted, choose
+from amusd_mp.engine.sampling import choose
+from amusd_mp.engine.wanted import Wanted
 
 
 class SlotModel:
@@ -61,15 +62,14 @@ class SlotModel:
     def run(self, step: Step) -> StepResult:
         """Run one forward pass and return the model's own next tokens.
 
-        Raises RuntimeError for a block that does not fit what its row holds, RequestError for parameters that sampling
-        cannot honour, and whatever the device raises.
+        Raises RuntimeError for a block that does not fit what its row holds, and whatever the device raises.
         """
         began = time.perf_counter()
         with torch.inference_mode():
             logits = self._forward(step.blocks)
             if logits.shape[0]:
                 wanted = [Wanted(block, self._rows.held(block.row)) for block in step.blocks]
-                picked = choose(logits, wanted, self._vocabulary)
+                picked = choose(logits, wanted, self._vocabulary, self._card.eos_ids)
             else:
                 picked = [Picked(()) for _ in step.blocks]
                 self._finish()

@@ -1,85 +1,107 @@
 """The one place where logits become tokens: the model's own next token for every wanted position.
 
-Each block brings its request's parameters, the absolute position of every token to choose, and that token's history:
-the ids of its row up to the block and its ancestors within the block. Rules that read history or positions (penalties,
-biases, the shared noise of coupled sampling, log probabilities) belong into `choose`, between the cut to the
-vocabulary and the maximum, so that both nodes apply them in the same order. Today the rule is greedy.
+Both nodes choose by one rule: the entry whose processed score plus the shared noise at (seed, position, entry) is
+largest, which is an exact sample of the processed distribution (Gumbel-max; design in docs/sampling.md). A greedy
+request has neither temperature nor noise. What a row gets depends on its own logits, history, position and seed, never
+on the other rows or on how positions are cut into blocks. Steps of greedy requests alone take a short way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
+import torch
 from torch import Tensor
 
-from amusd_mp.core.params import GenerationParams
-from amusd_mp.core.step import Block, Picked
-from amusd_mp.engine.rows import ancestors, depths, is_chain
-from amusd_mp.errors import RequestError
+from amusd_mp.core.step import Picked, TokenLogprob
+from amusd_mp.engine.noise import noisy_argmax
+from amusd_mp.engine.processors import adjust, adjusts, narrow
+from amusd_mp.engine.wanted import Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The wanted tokens of one block. `held` are the ids in its row; those before `block.start` belong to it."""
-
-    block: Block
-    held: Sequence[int]
-
-    def position(self, pick: int) -> int:
-        """Return the absolute position of the token that pick 0 .. picks - 1 chooses."""
-        at = len(self.block.tokens) - self.block.picks + pick
-        if self.block.parents is None:
-            return self.block.start + at + 1
-        return self.block.start + depths(self.block.parents)[at] + 1
-
-    def history(self, pick: int) -> list[int]:
-        """Return every id before that token, the prompt first."""
-        block = self.block
-        at = len(block.tokens) - block.picks + pick
-        if block.parents is None or is_chain(block):
-            within = list(block.tokens[: at + 1])
-        else:
-            within = [block.tokens[token] for token in ancestors(block.parents, at)]
-        return [*self.held[: block.start], *within]
-
-
-def refusal(params: GenerationParams) -> str | None:
-    """Return the first parameter whose value `choose` cannot honour yet, None if all are fine."""
-    # Written out, because it runs for every block of every step.
-    if params.temperature:
-        return "temperature"
-    if params.presence_penalty:
-        return "presence_penalty"
-    if params.frequency_penalty:
-        return "frequency_penalty"
-    if params.repetition_penalty != 1:
-        return "repetition_penalty"
-    if params.logit_bias:
-        return "logit_bias"
-    if params.logprobs is not None:
-        return "logprobs"
-    return None
-
-
-def choose(logits: Tensor, wanted: Sequence[Wanted], vocabulary: int) -> list[Picked]:
+def choose(logits: Tensor, wanted: Sequence[Wanted], vocabulary: int, eos_ids: Collection[int] = ()) -> list[Picked]:
     """Return one `Picked` per block.
 
     logits:     [n, padded vocabulary], n = all wanted positions, block after block
     vocabulary: ids from here on are padding of the model's table and never chosen
+    eos_ids:    the model's own, which a request with min_tokens may not choose too early
 
-    Raises RequestError for parameters it cannot honour. Ties go to the lowest id. One copy to the host per call.
+    Ties go to the lowest id. One copy to the host per call, two where a request wants log probabilities.
     """
-    for want in wanted:
-        name = refusal(want.block.params)
-        if name is not None:
-            raise RequestError(f"{name}={getattr(want.block.params, name)!r} is not supported", parameter=name)
-    if logits.shape[1] > vocabulary:
-        logits = logits[:, :vocabulary]
-    # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
-    ids: list[int] = logits.max(dim=-1).indices.tolist()
+    raw = logits[:, :vocabulary]
+    if all(_greedy(want) for want in wanted):
+        # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
+        chosen = raw.max(dim=-1).indices
+    else:
+        if raw.device.type == "mps":  # it has no float64, in which the noise is defined
+            raw = raw.cpu()
+        chosen = _processed(raw, wanted, eos_ids)
+    ids: list[int] = chosen.tolist()
+    opinions = _opinions(raw, chosen, wanted)
     picked, at = [], 0
     for want in wanted:
-        picked.append(Picked(tuple(ids[at : at + want.block.picks])))
-        at += want.block.picks
+        to = at + want.block.picks
+        logprobs = None if want.params.logprobs is None else tuple(opinions[row] for row in range(at, to))
+        picked.append(Picked(tuple(ids[at:to]), logprobs))
+        at = to
     return picked
+
+
+def _greedy(want: Wanted) -> bool:
+    """True if the largest logit decides."""
+    return not want.block.picks or (want.params.temperature == 0 and not adjusts(want))
+
+
+def _processed(raw: Tensor, wanted: Sequence[Wanted], eos_ids: Collection[int]) -> Tensor:
+    """Return the chosen id of every row where at least one request is more than the largest logit."""
+    scores = raw.to(torch.float32, copy=True)
+    rows: list[int] = []  # those that chance decides
+    seeds: list[int] = []
+    positions: list[int] = []
+    at = 0
+    for want in wanted:
+        picks, params = want.block.picks, want.params
+        if picks and adjusts(want):
+            adjust(scores[at : at + picks], want, eos_ids)
+        if picks and params.temperature > 0:
+            narrow(scores[at : at + picks], params)
+            rows += range(at, at + picks)
+            seeds += [params.seed] * picks
+            positions += want.positions()
+        at += picks
+    if len(rows) == len(scores):
+        return noisy_argmax(scores, seeds, positions)
+    chosen = scores.max(dim=-1).indices
+    if rows:
+        chosen[rows] = noisy_argmax(scores[rows], seeds, positions)
+    return chosen
+
+
+def _opinions(raw: Tensor, chosen: Tensor, wanted: Sequence[Wanted]) -> dict[int, TokenLogprob]:
+    """Return what the model thinks of the chosen tokens, by row: before penalties, temperature and filters."""
+    rows: list[int] = []
+    sizes: list[int] = []
+    at = 0
+    for want in wanted:
+        if want.params.logprobs is not None:
+            rows += range(at, at + want.block.picks)
+            sizes += [want.params.logprobs] * want.block.picks
+        at += want.block.picks
+    if not rows:
+        return {}
+    logprobs = raw[rows].float().log_softmax(-1)
+    best = logprobs.topk(min(max(sizes), raw.shape[1]))
+    # Ids are exact in float32 up to 2^24, so that everything leaves the device in one copy.
+    columns = (logprobs.gather(-1, chosen[rows][:, None]), best.values, best.indices.float())
+    table: list[list[float]] = torch.cat(columns, dim=-1).tolist()
+    found: dict[int, TokenLogprob] = {}
+    for row, size, (own, *rest) in zip(rows, sizes, table, strict=True):
+        half = len(rest) // 2
+        top = sorted(((int(token), value) for value, token in zip(rest[:half], rest[half:], strict=True)), key=_order)
+        found[row] = TokenLogprob(own, tuple(top[:size]))
+    return found
+
+
+def _order(entry: tuple[int, float]) -> tuple[float, int]:
+    """Best first, the lowest id first of equals."""
+    return -entry[1], entry[0]

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from amusd_mp.core.params import GenerationParams
-from amusd_mp.core.step import Block
-from amusd_mp.engine.sampling import Wanted, choose
-from amusd_mp.errors import RequestError
+from amusd_mp.engine.sampling import choose
+from amusd_mp.engine.wanted import Wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -43,10 +41,3 @@ def test_position_and_history_follow_the_tokens_ancestors(block: Any) -> None:
     chain = Wanted(block(0, 2, (7, 8, 9), picks=2), [1, 2, 3])
     assert [chain.position(pick) for pick in (0, 1)] == [4, 5]
     assert chain.history(0) == [1, 2, 7, 8]
-
-
-@pytest.mark.parametrize("change", [{"temperature": 0.7}, {"logprobs": 3}, {"logit_bias": ((3, 1.0),)}])
-def test_a_parameter_it_cannot_honour_is_refused_not_ignored(change: dict[str, Any]) -> None:
-    block = Block("s", 0, 0, (1,), 1, GenerationParams(**change), 1)
-    with pytest.raises(RequestError, match=next(iter(change))):
-        choose(torch.zeros(1, 5), [Wanted(block, [])], 5)
