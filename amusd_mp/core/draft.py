@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
 
 from amusd_mp.core.draft_sequence import DraftSequence
 from amusd_mp.core.messages import Committed, Draft, SyncPage
 from amusd_mp.core.replica import Replica
+from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Step, StepResult
 
 PREFILL_CHUNK = 256
@@ -44,18 +44,18 @@ class DraftCore:
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
-        self._free_rows = list(range(rows))  # a heap: low rows first, so that the rows in use lie side by side
+        self._rows = RowPool(rows)
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
         self._step_seconds = 0.0
 
     def __repr__(self) -> str:
-        return f"<DraftCore {len(self.sequences)} sequences, {len(self._free_rows)} rows free, step {self.steps}>"
+        return f"<DraftCore {len(self.sequences)} sequences, {len(self._rows)} rows free, step {self.steps}>"
 
     @property
     def free_rows(self) -> int:
         """Cache rows that no sequence holds."""
-        return len(self._free_rows)
+        return len(self._rows)
 
     # ------------------------------------------------------------------------------------------ sequences
 
@@ -100,7 +100,7 @@ class DraftCore:
 
     def _free(self, sequence: DraftSequence) -> None:
         if sequence.row is not None:
-            heappush(self._free_rows, sequence.row)
+            self._rows.give(sequence.row, sequence.ids[: sequence.fed])
             sequence.row = None
 
     # ------------------------------------------------------------------------------------------ steps
@@ -151,8 +151,8 @@ class DraftCore:
         return [s.window(verify, self._step_seconds) for s in self.sequences.values() if s.worth_sending]
 
     def _has_row(self, sequence: DraftSequence) -> bool:
-        if sequence.row is None and self._free_rows:
-            sequence.row = heappop(self._free_rows)
+        if sequence.row is None and len(self._rows) > 0:
+            sequence.row, sequence.fed = self._rows.take(sequence.ids)
         return sequence.row is not None
 
     @staticmethod

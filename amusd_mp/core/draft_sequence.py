@@ -15,7 +15,7 @@ from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class DraftSequence:
     """`end_ids` are the tokens after which guessing is pointless; `max_length` is the draft model's own."""
 

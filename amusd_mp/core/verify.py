@@ -15,6 +15,7 @@ from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.policy import Policy, RowView
 from amusd_mp.core.proposals import Proposal
+from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult
 from amusd_mp.core.tempo import Tempo
 from amusd_mp.core.verify_sequence import VerifySequence
@@ -56,7 +57,7 @@ class VerifyCore:
         self.wake_at: float | None = None  # when `plan` wants to be called again although nothing arrived
         self.steps = 0
         self.busy = 0.0
-        self._free_rows = list(range(rows))[::-1]
+        self._rows = RowPool(rows)
         self._tempos: dict[str, Tempo] = {}
         self._overlap_at_open: dict[str, float] = {}
         self._in_flight: InFlight | None = None
@@ -65,23 +66,24 @@ class VerifyCore:
         self._arrived = 0.0  # when a sequence was last admitted
 
     def __repr__(self) -> str:
-        return f"<VerifyCore {len(self.live)} live, {len(self._free_rows)} rows free, step {self.steps}>"
+        return f"<VerifyCore {len(self.live)} live, {len(self._rows)} rows free, step {self.steps}>"
 
     # ------------------------------------------------------------------------------------------ sequences
 
     @property
     def room(self) -> bool:
         """True if one more sequence can be admitted."""
-        return bool(self._free_rows)
+        return len(self._rows) > 0
 
     @property
     def free_rows(self) -> int:
         """Cache rows that no sequence holds."""
-        return len(self._free_rows)
+        return len(self._rows)
 
     def open(self, sequence: VerifySequence) -> None:
         """Give an admitted sequence its row. The caller checked `room`."""
-        sequence.row = self._free_rows.pop()
+        sequence.row, sequence.fed = self._rows.take(sequence.ids)
+        sequence.tally.cached = sequence.fed
         sequence.committed_at = self._arrived = sequence.opened
         sequence.tally.degraded = not self._tempos
         self.live[sequence.name] = sequence
@@ -110,7 +112,7 @@ class VerifyCore:
 
     def _free(self, sequence: VerifySequence) -> None:
         if sequence.row is not None:
-            self._free_rows.append(sequence.row)
+            self._rows.give(sequence.row, sequence.ids[: sequence.fed])
             sequence.row = None
 
     # ------------------------------------------------------------------------------------------ drafts

@@ -31,7 +31,7 @@ class Tally:
     degraded: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class VerifySequence:
     """`ids` is prompt and output, which begins at `prompt_length`. `row` is None before and after its life in cache.
 
