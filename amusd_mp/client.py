@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from amusd_mp.core import limits
@@ -36,7 +36,7 @@ from amusd_mp.core.messages import (
     client_topic,
 )
 from amusd_mp.core.model import ModelCard
-from amusd_mp.core.params import GenerationParams, Speculation, Strategy
+from amusd_mp.core.params import GenerationParams, Speculation, Strategy, problem
 from amusd_mp.errors import AmusdError, OperationalError, RequestError, SequenceLost, TransportClosed
 from amusd_mp.results import GenerationResult
 from amusd_mp.runtime import Runtime
@@ -159,7 +159,8 @@ class Client:
         show_rejected: have the verify node tell, too, how the draft tokens that it refused would have read
         timeout:    seconds for the whole response; None: no limit
 
-        Parameters are named and mean what they do in vLLM. Raises RequestError for a prompt that is none.
+        Parameters are named and mean what they do in vLLM. Raises RequestError for a prompt that is none, and for a
+        value that no request may have.
         """
         params = GenerationParams(
             max_tokens=max_tokens,
@@ -178,6 +179,10 @@ class Client:
             ignore_eos=ignore_eos,
             logprobs=logprobs,
         )
+        with suppress(TypeError):  # a value that cannot even be compared: the verify node's answer names its type
+            wrong = problem(params, self.model.fingerprint.vocabulary)
+            if wrong is not None:
+                raise RequestError(wrong[1], parameter=wrong[0])
         text, ids, chat = _what_to_continue(prompt, messages)
         submit = Submit(
             sequence=self._runtime.new_id(),
@@ -267,7 +272,12 @@ class Client:
         except ValueError:
             known = ", ".join(Strategy)
             raise RequestError(f"strategy {strategy!r} is unknown; one of {known}", parameter="strategy") from None
-        return Speculation(chosen, default.lookahead if lookahead is None else lookahead)
+        ahead = default.lookahead if lookahead is None else lookahead
+        if not 1 <= ahead <= limits.LOOKAHEAD_MAX:
+            raise RequestError(
+                f"lookahead={lookahead!r} must lie between 1 and {limits.LOOKAHEAD_MAX}", parameter="lookahead"
+            )
+        return Speculation(chosen, ahead)
 
     # ------------------------------------------------------------------------------------------ for streams
 
@@ -384,8 +394,11 @@ def _what_to_continue(
             ) from None
     if isinstance(prompt, str):
         return prompt, None, None
-    assert prompt is not None
+    if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
+        raise RequestError(
+            f"a prompt is text or token ids, not {type(prompt).__name__}; decode bytes first", parameter="prompt"
+        )
     ids = tuple(prompt)
-    if not all(isinstance(token, int) and token >= 0 for token in ids):
-        raise RequestError("token ids must be non-negative integers", parameter="prompt")
+    if not all(isinstance(token, int) and 0 <= token < 1 << 31 for token in ids):
+        raise RequestError("token ids must be non-negative integers of 31 bits", parameter="prompt")
     return None, ids, None

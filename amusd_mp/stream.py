@@ -23,6 +23,7 @@ from amusd_mp.errors import (
     NodeFailed,
     OperationalError,
     ProtocolError,
+    RequestError,
     SequenceLost,
 )
 from amusd_mp.results import Chunk, GenerationResult, Token
@@ -92,6 +93,8 @@ class Stream:
                 if left is None or left <= busy.retry_after:
                     raise
                 await asyncio.sleep(busy.retry_after)
+            except (ValueError, OverflowError) as error:  # too long, half a surrogate pair, an integer beyond 64 bits
+                raise RequestError(f"this request cannot be sent: {error}", parameter="prompt") from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

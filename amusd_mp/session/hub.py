@@ -34,7 +34,7 @@ from amusd_mp.core.model import ModelCard
 from amusd_mp.core.params import Speculation
 from amusd_mp.errors import AmusdError
 from amusd_mp.runtime import Runtime
-from amusd_mp.session.refusals import to_reply
+from amusd_mp.session.refusals import to_reply, unreadable
 from amusd_mp.session.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class Hub:
             return ErrorReply(ErrorCode.PROTOCOL, str(error), ours=str(limits.PROTOCOL), theirs=str(error.theirs))
         except DecodeError as error:
             self.counters["malformed"] += 1
-            return ErrorReply(ErrorCode.MALFORMED, str(error), field=error.field)
+            return unreadable(error)
         try:
             if isinstance(envelope.body, Hello):
                 return self._welcome(envelope, envelope.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from amusd_mp.codec import DecodeError
 from amusd_mp.core.messages import ErrorCode, ErrorReply
 from amusd_mp.errors import (
     AmusdError,
@@ -13,6 +14,9 @@ from amusd_mp.errors import (
     RequestError,
     SequenceLost,
 )
+
+PROMPTS = {"text": "prompt", "ids": "prompt", "resumed": "prompt", "messages": "messages"}
+"""Fields of a submit that hold what is to be continued, and what callers call them."""
 
 
 class Restarted(SequenceLost):
@@ -40,6 +44,20 @@ def to_error(reply: ErrorReply, address: str) -> AmusdError:
             return ProtocolError(text)
         case ErrorCode.INTERNAL:
             return RemoteError(text, address=address)
+
+
+def unreadable(error: DecodeError) -> ErrorReply:
+    """Return the refusal of a request whose bytes are no valid message.
+
+    Where it is a parameter's value that makes them invalid, that is the caller's matter and not the protocol's.
+    """
+    table, _, rest = error.field.partition(".")
+    if error.tag == "submit" and table in ("params", "speculation") and rest:
+        name = rest.partition(".")[0]
+        return ErrorReply(ErrorCode.INVALID, error.reason.removeprefix(f"{table}."), field=name)
+    if error.tag == "submit" and table in PROMPTS:
+        return ErrorReply(ErrorCode.INVALID, error.reason, field=PROMPTS[table])
+    return ErrorReply(ErrorCode.MALFORMED, str(error), field=error.field)
 
 
 def to_reply(error: Exception) -> ErrorReply:
