@@ -2,7 +2,7 @@
 
 Each request has a number that its reply repeats; a reply nobody waits for any more is dropped. A request stays here
 until a connection takes it, so one that was given up before is never sent, and one that no connection ever took fails
-as Unreachable. A monitor on the socket tells whether there is a connection, and why not.
+as Unreachable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from amusd_mp.errors import RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
 from amusd_mp.handlers import CONCURRENT
@@ -21,22 +20,10 @@ from amusd_mp.transport import Dialer, TransportOptions, check_request
 
 from . import zeromq_frames as wire
 from .zeromq_endpoint import ZeromqEndpoint
+from .zeromq_link import Link
 
 QUEUE: Final = 16
 """Requests handed to ZeroMQ ahead of the network; the rest wait here, where they can still be taken back."""
-
-REFUSALS: Final = {
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "something there closes the connection during the handshake",
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "something there does not speak ZeroMQ, or not the same security",
-    zmq.Event.HANDSHAKE_FAILED_AUTH: "the listener there refuses this peer",
-}
-WATCHED: Final = (
-    zmq.Event.HANDSHAKE_SUCCEEDED
-    | zmq.Event.DISCONNECTED
-    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-    | zmq.Event.HANDSHAKE_FAILED_AUTH
-)
 
 Locate = Callable[[Mapping[str, str]], tuple[str, str]]
 """Reads a listener's endpoints: the ZeroMQ addresses of its PUB and of its SUB. Raises AddressError."""
@@ -61,13 +48,13 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         self._waiting: list[int] = []
         self._last = 0
         self._unanswered = 0  # requests a connection took; bounded, so that the listener never has to drop a reply
-        self._connected = False
-        self._refusal = ""
         self._control = self._sockets.open(
             zmq.DEALER, limit=options.max_request, queue=QUEUE, on_frames=self._on_reply, on_idle=self._send_waiting
         )
-        self._sockets.monitor(self._control, WATCHED, self._on_event)
-        self._control.socket.connect(address)
+        self._link = Link(self._sockets, self._control)
+        self._sub_link = Link(self._sockets, self._sub)
+        self._pub_link = Link(self._sockets, self._pub)
+        self._link.connect(address)
 
     async def request(self, payload: bytes, timeout: float) -> bytes:
         check_request(payload, self._options)
@@ -95,12 +82,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         addresses = self._locate(endpoints)
         if addresses == self._attached:
             return  # ZeroMQ reconnects by itself; a second connection would double everything
-        if self._attached is not None:
-            self._sub.socket.disconnect(self._attached[0])
-            self._pub.socket.disconnect(self._attached[1])
         self._attached = addresses
-        self._sub.socket.connect(addresses[0])
-        self._pub.socket.connect(addresses[1])
+        self._sub_link.connect(addresses[0])
+        self._pub_link.connect(addresses[1])
 
     async def close(self) -> None:
         self._closed = True
@@ -108,6 +92,8 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         for pending in self._pending.values():
             if not pending.reply.done():
                 pending.reply.set_exception(TransportClosed(f"{self.url} was closed", address=self.url))
+        for link in (self._link, self._sub_link, self._pub_link):
+            link.close()
         await self._sockets.close()
 
     def _send_waiting(self) -> None:
@@ -141,14 +127,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         if pending.reply.done():
             return
         error: TransportError
-        if pending.unsent is None or self._connected:
+        if pending.unsent is None or self._link.connected:
             error = RequestTimeout(f"{self.url} did not reply within {timeout:g} s", address=self.url)
         else:
-            why = self._refusal or "is the node there running, and is the address right?"
+            why = self._link.refusal or "is the node there running, and is the address right?"
             error = Unreachable(f"nobody answers at {self.url} within {timeout:g} s; {why}", address=self.url)
         pending.reply.set_exception(error)
-
-    def _on_event(self, frames: list[bytes]) -> None:
-        event = zmq.Event(parse_monitor_message(frames)["event"])
-        self._connected = event == zmq.Event.HANDSHAKE_SUCCEEDED
-        self._refusal = REFUSALS.get(event, "" if self._connected else self._refusal)

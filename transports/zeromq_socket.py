@@ -60,6 +60,7 @@ class Pump:
         self._paused = False
         self._closed = False
         self._loop.add_reader(self._fd, self._read)
+        self._read_soon()  # ZeroMQ signals a reader only after that reader once found nothing
 
     def send(self, frames: list[bytes]) -> bool:
         """Hand one whole message to ZeroMQ without waiting. False: it takes none now."""
