@@ -22,7 +22,12 @@ import amusd_mp
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-FOLDERS = {"amusd_mp": ROOT / "amusd_mp", "amusd_mp.transports": ROOT / "transports", "amusd_mp.nodes": ROOT / "nodes"}
+FOLDERS = {
+    "amusd_mp": ROOT / "amusd_mp",
+    "amusd_mp.transports": ROOT / "transports",
+    "amusd_mp.nodes": ROOT / "nodes",
+    "amusd_mp.configs": ROOT / "configs",
+}
 """Installed name of each source folder."""
 
 PUBLIC = {
@@ -234,7 +239,7 @@ def test_client_launcher_and_command_line_load_no_model_library() -> None:
     assert not loaded_by(*present) & MODEL_LIBRARIES
 
 
-@pytest.mark.parametrize("name", ["transports", "nodes"])
+@pytest.mark.parametrize("name", ["transports", "nodes", "configs"])
 def test_plug_in_folders_are_refused_under_their_bare_name(name: str) -> None:
     done = python("-c", f"import {name}")
     assert done.returncode != 0
@@ -290,7 +295,7 @@ def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
     copy.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    for name in ("amusd_mp", "transports", "nodes"):
+    for name in ("amusd_mp", "transports", "nodes", "configs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
     done = python("-c", build, str(tmp_path), cwd=copy)
