@@ -1,0 +1,222 @@
+"""The verify side decides, stops exactly, counts by the field's definitions, and lets no sequence stall another."""
+
+from __future__ import annotations
+
+from amusd_mp.core.messages import Draft, Finish, Origin
+from amusd_mp.core.output import Output
+from amusd_mp.core.overlap import OverlapMeter
+from amusd_mp.core.params import GenerationParams, Speculation, Strategy
+from amusd_mp.core.step import Picked, Step, StepResult
+from amusd_mp.core.verify import PATIENCE, PREFILL_CHUNK, VerifyCore
+from amusd_mp.core.verify_sequence import VerifySequence
+from amusd_mp.testing.stub import StubDetokenizer
+
+EOS = 0
+
+
+def opened(
+    core: VerifyCore, name: str = "s", prompt: int = 3, strategy: Strategy = Strategy.AMUSD, lookahead: int = 4,
+    **params: int | bool,
+) -> VerifySequence:  # fmt: skip
+    wanted = GenerationParams(**{"max_tokens": 20, **params})  # type: ignore[arg-type]
+    ids = list(range(1, prompt + 1))
+    output = Output(wanted, StubDetokenizer(), (EOS,), wanted.max_tokens or 20)
+    sequence = VerifySequence(
+        name, "c", wanted, Speculation(strategy, lookahead), ids, prompt, 10_000, output, opened=0.0
+    )
+    core.open(sequence)
+    return sequence
+
+
+def answer(core: VerifyCore, step: Step | None, *picks: tuple[int, ...], now: float = 0.0) -> list[VerifySequence]:
+    assert step is not None
+    return core.apply(StepResult(step.number, tuple(Picked(each) for each in picks), 0.001), now)
+
+
+def started(strategy: Strategy = Strategy.AMUSD, **params: int) -> tuple[VerifyCore, VerifySequence]:
+    """A core with a joined draft and one sequence that has its prefill's token, 10."""
+    core = VerifyCore(rows=2, vocabulary=1000)
+    core.join_draft("d")
+    sequence = opened(core, strategy=strategy, **params)
+    answer(core, core.plan(0.0), (10,))
+    return core, sequence
+
+
+def guess(sequence: VerifySequence, *tokens: int, base: int | None = None, full: bool = False) -> Draft:
+    return Draft(
+        sequence.name, "v", sequence.version, sequence.length if base is None else base, tokens,
+        full=full, drafted=len(tokens),
+    )  # fmt: skip
+
+
+def origins(sequence: VerifySequence) -> str:
+    return "".join(sequence.origins)
+
+
+def test_accepted_then_recovered() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess(sequence, 11, 12, 13), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    assert (step.blocks[0].tokens, step.blocks[0].picks) == ((10, 11, 12, 13), 4)
+    answer(core, step, (11, 99, 50, 51))
+    assert sequence.ids[3:] == [10, 11, 99]
+    assert origins(sequence) == "-ar"
+    assert sequence.rejected == (12, 13)
+    assert sequence.fed == 5, "the recovered token is fed by the next block"
+    assert (sequence.tally.steps, sequence.tally.proposed, sequence.tally.accepted) == (1, 3, 1)
+
+
+def test_full_acceptance_brings_a_bonus() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess(sequence, 11, 12), now=0)
+    answer(core, core.plan(0.0), (11, 12, 13))
+    assert origins(sequence) == "-aab"
+    assert sequence.tally.histogram == [0, 0, 1]
+
+
+def test_without_a_draft_it_decodes_alone() -> None:
+    core = VerifyCore(rows=1, vocabulary=1000)
+    sequence = opened(core, max_tokens=3)
+    for token in (10, 11, 12):
+        answer(core, core.plan(0.0), (token,))
+    assert sequence.finish is Finish.LENGTH
+    assert sequence.counts is not None
+    assert (sequence.counts.steps, sequence.counts.alone, sequence.counts.degraded) == (0, 3, True)
+    assert set(sequence.origins) == {Origin.ALONE}
+
+
+def test_everything_is_cut_at_a_stop_inside_an_accepted_block() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess(sequence, 11, EOS, 13), now=0)
+    (changed,) = answer(core, core.plan(0.0), (11, EOS, 13, 14))
+    assert changed.finish is Finish.STOP
+    assert sequence.ids[3:] == [10, 11, EOS]
+    assert sequence.counts is not None
+    assert (sequence.counts.proposed, sequence.counts.accepted, sequence.counts.output_tokens) == (2, 2, 3)
+    assert sequence.rejected == ()
+    assert core.free_rows == 2
+
+
+def test_no_more_is_proposed_than_max_tokens_can_use() -> None:
+    core, sequence = started(max_tokens=3)
+    core.propose("d", 1, guess(sequence, 11, 12, 13), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    assert step.blocks[0].tokens == (10, 11)
+    answer(core, step, (11, 12))
+    assert sequence.finish is Finish.LENGTH
+
+
+def test_windows_that_are_late_wrong_or_impossible_are_not_used() -> None:
+    core, sequence = started()
+    assert not core.propose("d", 1, guess(sequence, 11, base=99), now=0), "beyond what is committed"
+    assert not core.propose("d", 2, guess(sequence, 1000), now=0), "outside the vocabulary"
+    assert not core.propose("nobody", 3, guess(sequence, 11), now=0), "of a draft that is not joined"
+    core.propose("d", 4, guess(sequence, 77, 11, base=3), now=0)  # 77 where 10 is committed
+    step = core.plan(0.0)
+    assert step is not None
+    assert step.blocks[0].tokens == (10,)
+
+
+def test_a_window_on_an_older_commit_counts_where_it_agrees() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess(sequence, 10, 11, 12, base=3), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    assert step.blocks[0].tokens == (10, 11, 12)
+
+
+def test_a_draft_that_leaves_takes_its_guesses_and_marks_the_sequence_degraded() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess(sequence, 11), now=0)
+    core.drop_draft("d")
+    step = core.plan(0.0)
+    assert step is not None
+    assert step.blocks[0].tokens == (10,)
+    assert sequence.tally.degraded
+
+
+def test_a_sequence_closed_during_a_step_gets_nothing_from_it_and_keeps_its_row_until_then() -> None:
+    core, sequence = started()
+    step = core.plan(0.0)
+    last = core.close("s", Finish.CANCELLED, now=0)
+    assert last is not None
+    assert last.finish is Finish.CANCELLED
+    assert core.free_rows == 1
+    assert answer(core, step, (11,)) == []
+    assert sequence.ids[3:] == [10]
+    assert core.free_rows == 2
+
+
+def test_a_long_prompt_is_fed_in_chunks_that_take_turns_with_decoding() -> None:
+    core, _ = started()
+    long = opened(core, "long", prompt=2 * PREFILL_CHUNK + 5)
+    kinds = []
+    for token in range(11, 18):
+        step = core.plan(0.0)
+        assert step is not None
+        kinds.append("".join("L" if block.sequence == "long" else "s" for block in step.blocks))
+        answer(core, step, *[(token,) if block.picks else () for block in step.blocks])
+    assert kinds == ["s", "L", "s", "L", "s", "L", "sL"]
+    assert long.outputs == 2
+
+
+def test_short_prompts_share_a_step() -> None:
+    core = VerifyCore(rows=3, vocabulary=1000)
+    for name in "abc":
+        opened(core, name, prompt=9)
+    step = core.plan(0.0)
+    assert step is not None
+    assert [block.sequence for block in step.blocks] == ["a", "b", "c"]
+
+
+def test_alternating_waits_for_its_round_but_not_for_ever() -> None:
+    core, sequence = started(Strategy.ALTERNATING, lookahead=2)
+    assert core.plan(0.0) is None
+    assert core.wake_at == PATIENCE
+    core.propose("d", 1, guess(sequence, 11), now=0.1)
+    assert core.plan(0.1) is None
+    step = core.plan(PATIENCE)
+    assert step is not None
+    assert step.blocks[0].tokens == (10, 11)
+    answer(core, step, (11, 12), now=PATIENCE)
+    assert core.plan(PATIENCE) is not None, "after a miss it waits for nobody until the next window"
+
+
+def test_alternating_takes_a_round_that_the_draft_calls_full() -> None:
+    core, sequence = started(Strategy.ALTERNATING, lookahead=4)
+    core.propose("d", 1, guess(sequence, 11, full=True), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    assert step.blocks[0].tokens == (10, 11)
+
+
+def test_one_alternating_sequence_does_not_stall_another() -> None:
+    core, _ = started(Strategy.ALTERNATING)
+    opened(core, "other", strategy=Strategy.AUTOREGRESSIVE)
+    answer(core, core.plan(0.0), (20,))
+    step = core.plan(0.0)
+    assert step is not None
+    assert [block.sequence for block in step.blocks] == ["other"]
+
+
+def test_a_page_and_a_publication_tell_the_same() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess(sequence, 11, 12), now=0)
+    answer(core, core.plan(0.0), (11, 99, 0))
+    page, window = sequence.page(sequence.prompt_length), sequence.committed()
+    assert (page.tokens, page.origins, page.text) == (window.tokens, window.origins, window.text)
+    assert sequence.page(0).tokens == tuple(sequence.ids)
+    assert sequence.page(10_000).tokens == ()
+
+
+def test_overlap_is_the_time_both_computed() -> None:
+    meter = OverlapMeter()
+    meter.verify_step(0.0, 1.0)
+    meter.draft_step(0.5, now=0.7)  # 0.2 .. 0.7
+    meter.draft_step(0.6, now=1.2)  # 0.7 .. 1.2, of which the verify step shares 0.3
+    meter.verify_step(1.1, 1.5)  # shares 1.1 .. 1.2
+    assert abs(meter.total - (0.5 + 0.3 + 0.1)) < 1e-9
+    meter.draft_step(0.6, now=1.2)  # the same step told for another sequence
+    assert abs(meter.total - 0.9) < 1e-9
