@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from amusd_mp.errors import AddressError
-from amusd_mp.testing.conformance import DEADLINE, TransportConformance, echo
+from amusd_mp.errors import AddressError, Unreachable
+from amusd_mp.testing.conformance import DEADLINE, SOON, TransportConformance, echo, live
 from amusd_mp.transport import dial, listen
 
 PORTS = random.Random()
@@ -93,3 +93,40 @@ async def test_localhost_is_the_same_for_both_ends() -> None:
         port = listener.url.rpartition(":")[2]
         async with await dial(f"tcp://localhost:{port}") as dialer:
             assert await dialer.request(b"home", DEADLINE) == b"home"
+
+
+async def test_the_error_of_a_silent_address_names_it() -> None:
+    port = free_ports()
+    async with await dial(f"tcp://127.0.0.1:{port}") as dialer:
+        with pytest.raises(Unreachable, match=f"tcp://127.0.0.1:{port}"):
+            await dialer.request(b"", SOON)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_ipv6_literals_work_throughout() -> None:
+    async with await listen("tcp://[::1]:0") as listener, await dial(listener.url) as dialer:
+        assert listener.url.startswith("tcp://[::1]:")
+        listener.serve(echo)
+        assert await dialer.request(b"six", DEADLINE) == b"six"
+        await dialer.attach(listener.endpoints)
+        reader = dialer.subscribe("v/")
+        await live(listener, reader, "v/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "*"])
+async def test_the_other_endpoints_are_reached_at_the_host_that_was_dialled(host: str) -> None:
+    """Whatever host stands in them, so a tunnel needs no second address. Bound on loopback; only the text differs."""
+    async with await listen("tcp://127.0.0.1:0") as listener, await dial(listener.url) as dialer:
+        told = {name: url.replace("127.0.0.1", host) for name, url in listener.endpoints.items()}
+        await dialer.attach(told)
+        reader = dialer.subscribe("v/")
+        await live(listener, reader, "v/")
