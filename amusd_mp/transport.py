@@ -13,7 +13,8 @@ the listener's other endpoints (opaque strings, `Listener.endpoints`) reach it i
 | `request`   | one reply or one typed error within the deadline, cancel-safe   | exactly-once                    |
 | `serve`     | one reply per request, an exception becomes an error reply      | deduplication                   |
 
-Every transport must pass `amusd_mp.testing.conformance`.
+Every transport must pass `amusd_mp.testing.conformance`; `amusd_mp.inbox` and `amusd_mp.handlers` hold the two parts
+that are the same in all of them. An end belongs to the event loop it was opened on and is used from its thread alone.
 """
 
 from __future__ import annotations
@@ -116,14 +117,19 @@ class Endpoint(ABC):
 
     @abstractmethod
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send to whoever subscribes now; whole or not at all.
+        """Send to whoever subscribes now; whole or not at all. To nobody, on a dialler that is not attached.
 
         Raises ValueError for a topic or payload over its limit, TransportClosed after close. Nothing else.
         """
 
     @abstractmethod
     def subscribe(self, prefix: str) -> Subscription:
-        """Receive every publication of the other side whose topic starts with `prefix` ("" is everything)."""
+        """Receive every publication of the other side whose topic starts with `prefix` ("" is everything).
+
+        On a dialler that is not attached it starts to live with `attach`. Nothing tells when it does live, so whoever
+        must not miss a message asks for one until it comes. Raises ValueError for a prefix over the topic limit,
+        TransportClosed after close.
+        """
 
     @abstractmethod
     async def close(self) -> None:
@@ -149,11 +155,15 @@ class Listener(Endpoint):
         """Answer requests with `handler` from now on, many at a time. To be called once.
 
         An exception from the handler becomes a RemoteError at the requester and is logged here; the listener lives on.
+        Requests beyond what it answers at once wait with their senders. Raises RuntimeError the second time.
         """
 
 
 class Dialer(Endpoint):
-    """The end that dials out. Only `request` works before `attach`."""
+    """The end that dials out. It finds a listener that starts later or again on the same URL by itself.
+
+    Before `attach` only `request` reaches anyone.
+    """
 
     @abstractmethod
     async def request(self, payload: bytes, timeout: float) -> bytes:
@@ -161,12 +171,13 @@ class Dialer(Endpoint):
 
         Many may be pending at once. Raises Unreachable (no connection was made), RequestTimeout (connected, no reply),
         RemoteError (the handler failed), TransportClosed, ValueError (payload over the limit). Cancel-safe: the reply
-        of an abandoned request is dropped, never handed to another.
+        of an abandoned request is dropped, never handed to another, and a request no connection took is never sent.
+        A peer that dies with the request ends it by the timeout, not sooner.
         """
 
     @abstractmethod
     async def attach(self, endpoints: Mapping[str, str]) -> None:
-        """Open publish and subscribe on the listener's other endpoints. Calling again replaces them.
+        """Open publish and subscribe on the listener's other endpoints. Calling again replaces them, or does nothing.
 
         Existing subscriptions carry over. Raises AddressError for endpoints it cannot read.
         """
