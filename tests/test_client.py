@@ -290,7 +290,7 @@ async def test_a_prompt_that_is_too_long_is_told_the_limit() -> None:
 async def test_a_full_node_says_busy_and_when_to_come_again() -> None:
     truth = Held(TRUTH, 1, VOCABULARY)
     try:
-        async with Cluster(0, models={"truth": Stub.of(truth)}) as cluster, cluster.client() as client:
+        async with Cluster(0, models={"truth": lambda: Stub.of(truth)}) as cluster, cluster.client() as client:
             async with client.stream(PROMPT, max_tokens=5) as first:
                 with pytest.raises(Busy, match="max_sequences") as caught:
                     await client.generate(PROMPT)
@@ -314,7 +314,7 @@ async def _refused(client: Client, times: int) -> bool:
 async def test_a_drain_finishes_what_runs_and_takes_nothing_new() -> None:
     truth = Held(TRUTH, 4, VOCABULARY)
     try:
-        async with Cluster(0, models={"truth": Stub.of(truth)}) as cluster, cluster.client() as client:
+        async with Cluster(0, models={"truth": lambda: Stub.of(truth)}) as cluster, cluster.client() as client:
             async with client.stream(PROMPT, max_tokens=50) as stream:
                 assert await client.drain() == 1
                 with pytest.raises(NotReady, match="draining"):
@@ -333,7 +333,7 @@ async def test_a_node_that_fails_tells_its_streams() -> None:
                 raise RuntimeError("device lost")
             return super().run(step)
 
-    models = {"truth": Stub.of(Broken(TRUTH, 4, VOCABULARY))}
+    models = {"truth": lambda: Stub.of(Broken(TRUTH, 4, VOCABULARY))}
     async with Cluster(0, models=models) as cluster, cluster.client() as client:
         with pytest.raises(SequenceLost, match="failed") as caught:
             await client.generate(PROMPT, timeout=DEADLINE)

@@ -1,6 +1,6 @@
 """A whole deployment inside this process: the real nodes on the running loop, with whatever models they are given.
 
-    models = {"truth": Stub.of(StubModel(truth, rows=4, vocabulary=97)), ...}
+    models = {"truth": lambda: Stub.of(StubModel(truth, rows=4, vocabulary=97)), ...}
     async with InProcessCluster(deployment(verify="truth", drafts=["guess"]), models) as cluster:
         async with cluster.connect() as client:
             ...
@@ -13,7 +13,7 @@ nodes' code, so it is what simulations and tests of races are made from.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from types import TracebackType
@@ -47,13 +47,15 @@ def deployment(
 
 
 class InProcessCluster:
-    """The nodes of a deployment as tasks. `models` maps what a node's `model` key says to what it loads.
+    """The nodes of a deployment as tasks. `models` maps what a node's `model` key says to what loads it.
 
     Leaving the context drains the drafts, then the verify node, and raises the first failure of a node that nobody
     was told of.
     """
 
-    def __init__(self, deployment: Deployment, models: Mapping[str, Loaded], *, runtime: Runtime | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, models: Mapping[str, Callable[[], Loaded]], *, runtime: Runtime | None = None
+    ) -> None:
         self.deployment = deployment
         self.nodes: dict[str, Node] = {}
         """The nodes that are running, by name."""
@@ -128,7 +130,7 @@ class InProcessCluster:
         if spec.model not in self._models:
             known = ", ".join(self._models)
             raise ModelError(f"this cluster was given no model {spec.model!r}; it has: {known}", model=spec.model)
-        return self._models[spec.model]
+        return self._models[spec.model]()
 
     async def _own(self, opened: asyncio.Event) -> None:
         """Hold the tasks of all nodes: a context of its own, so that the cluster may be left in another task."""

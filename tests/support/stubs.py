@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -33,6 +34,16 @@ def answer(prompt: str, tokens: int) -> tuple[int, ...]:
     return tuple(decode_alone(TRUTH, TOKENIZER.encode(prompt), tokens))
 
 
+class Slow(StubModel):
+    """A stub whose steps take `pause` seconds of its device's thread, so that a draft has time to guess."""
+
+    pause = 0.002
+
+    def run(self, step: Step) -> StepResult:
+        time.sleep(self.pause)
+        return super().run(step)
+
+
 class Held(StubModel):
     """A stub whose steps wait on their device's thread until `go` is set."""
 
@@ -48,12 +59,15 @@ class Held(StubModel):
         return super().run(step)
 
 
-def stubs(rows: int = 4, agree: float = 0.7, max_length: int = 1 << 20) -> dict[str, Loaded]:
+Models = dict[str, Callable[[], Loaded]]
+
+
+def stubs(rows: int = 4, agree: float = 0.7, max_length: int = 1 << 20) -> Models:
     """Return the models "truth" and "guess"."""
     guess = agreeing_rule(TRUTH, agree, VOCABULARY)
     return {
-        "truth": Stub.of(StubModel(TRUTH, rows, VOCABULARY, max_length)),
-        "guess": Stub.of(StubModel(guess, rows, VOCABULARY, max_length)),
+        "truth": lambda: Stub.of(StubModel(TRUTH, rows, VOCABULARY, max_length)),
+        "guess": lambda: Stub.of(StubModel(guess, rows, VOCABULARY, max_length)),
     }
 
 
@@ -64,7 +78,7 @@ class Cluster(InProcessCluster):
         self,
         drafts: int = 1,
         *,
-        models: dict[str, Loaded] | None = None,
+        models: Models | None = None,
         url: str | None = None,
         speculation: Speculation | None = None,
         made: Deployment | None = None,
