@@ -165,6 +165,7 @@ class Sockets:
         """
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.LINGER, int(self._options.linger * 1000))  # also when nobody closes it: no hang at exit
         socket.setsockopt(zmq.MAXMSGSIZE, max(2 * limit, SMALLEST_LIMIT))
         socket.setsockopt(zmq.SNDHWM, queue)
         socket.setsockopt(zmq.RCVHWM, queue)
