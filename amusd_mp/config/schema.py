@@ -95,6 +95,10 @@ class NodeConfig(Section):
     attention: Literal["slot", "sdpa"] = Field(
         default="slot", description="`slot`: text independent of timing also in low precision; `sdpa`: torch's kernels"
     )
+    fixed_shapes: bool = Field(
+        default=False,
+        description="pad every pass to one of few shapes: text repeats in low precision, each pass costs all rows",
+    )
     draft_temperature: float | None = Field(
         default=None, ge=0, le=100, description="temperature a draft node guesses with; absent: the request's own"
     )
@@ -117,6 +121,7 @@ class NodeConfig(Section):
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
             attention=self.attention,
+            fixed_shapes=self.fixed_shapes,
         )
 
 

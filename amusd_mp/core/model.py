@@ -47,6 +47,7 @@ class ModelSpec:
     max_length:     longest sequence in tokens; None: the model's own limit, at most 4096 unless asked for
     threads:        CPU threads of the device, None: torch's default
     attention:      "slot" (our own) or "sdpa"
+    fixed_shapes:   pad every pass to one of few shapes, so that low precision rounds the same whatever else is served
     """
 
     model: str
@@ -58,6 +59,7 @@ class ModelSpec:
     revision: str | None = None
     trust_remote_code: bool = False
     attention: str = "slot"
+    fixed_shapes: bool = False
 
 
 class Model(Protocol):

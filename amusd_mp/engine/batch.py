@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block
 from amusd_mp.engine.cache import Placement
 from amusd_mp.engine.masks import Mask, Masks
@@ -38,14 +39,26 @@ class Batcher:
 
     min_block, bucket: pad blocks to this many columns, and the shown length up to a multiple of this. Both 1 unless
     the attention's rounding depends on the shape.
+    fixed_rows: 0, or the cache's rows: every batch then has them all, those without a block as padding, and columns
+    (of blocks, and of logits) come in powers of two. Few shapes, so few ways to round.
     """
 
-    def __init__(self, masks: Masks, length: int, device: torch.device, *, min_block: int = 1, bucket: int = 1) -> None:
+    def __init__(
+        self,
+        masks: Masks,
+        length: int,
+        device: torch.device,
+        *,
+        min_block: int = 1,
+        bucket: int = 1,
+        fixed_rows: int = 0,
+    ) -> None:
         self._masks = masks
         self._length = length
         self._device = device
         self._min_block = min_block
         self._bucket = bucket
+        self._idle = [Block("idle", row, 0, (), 0, GenerationParams(), 0) for row in range(fixed_rows)]
         self._line = torch.arange(length, device=device)[None]  # [1, length]: slots, and positions of settled slots
         self._all = torch.ones(1, 1, 1, length, dtype=torch.bool, device=device)  # a lone token sees all before it
 
@@ -55,6 +68,11 @@ class Batcher:
         stop = max(block.start + len(block.tokens) for block in blocks)
         used = min(-(-stop // self._bucket) * self._bucket, self._length)
         width = max(self._min_block, max(len(block.tokens) for block in blocks))
+        if self._idle:
+            width = _power_of_two(width)
+            keep = min(width, _power_of_two(max(self._min_block, keep)))
+            taken = {block.row for block in blocks}
+            blocks = [*blocks, *(idle for idle in self._idle if idle.row not in taken)]
         if len(blocks) == 1 and len(blocks[0].tokens) == width and is_chain(blocks[0]):
             return self._single(blocks[0], used, keep)
         return self._ragged(blocks, used, keep, width)
@@ -116,3 +134,8 @@ class Batcher:
         mine = visible[visible.shape[0] - count :]
         mine[:, block.start :] = False
         mine[:, block.start : block.start + count] = within.to(self._device)
+
+
+def _power_of_two(number: int) -> int:
+    """Return the least power of two that is not below `number`."""
+    return 1 << (number - 1).bit_length()

@@ -71,7 +71,7 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
     progress("check", 0.8)
     check(net, card)
     progress("cache", 0.9)
-    model = SlotModel(net, card, spec.max_sequences)
+    model = SlotModel(net, card, spec.max_sequences, fixed_shapes=spec.fixed_shapes)
     try:
         model.warm_up()
     except RuntimeError as error:  # torch has no common type for "out of memory" on every device

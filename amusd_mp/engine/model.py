@@ -29,8 +29,11 @@ from amusd_mp.engine.wanted import Wanted
 class SlotModel:
     """Serves `rows` sequences of up to `card.max_length` tokens. Not thread-safe: one thread calls it."""
 
-    def __init__(self, net: PreTrainedModel, card: ModelCard, rows: int) -> None:
-        """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet."""
+    def __init__(self, net: PreTrainedModel, card: ModelCard, rows: int, *, fixed_shapes: bool = False) -> None:
+        """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet.
+
+        `fixed_shapes` lets every pass have one of few shapes, whatever else is being served (`Batcher`).
+        """
         self._net: PreTrainedModel | None = net
         self._card = card
         self._device = net.device
@@ -38,9 +41,14 @@ class SlotModel:
         self._cache = SlotCache(layer_count(net.config), rows, card.max_length)
         self._rows = Rows(rows, card.max_length, self._vocabulary)
         # Only our attention rounds the same whatever the shape; sdpa needs shapes to come from a small set.
-        fixed = card.attention != "slot"
+        few = fixed_shapes or card.attention != "slot"
         self._batcher = Batcher(
-            Masks(net.config), card.max_length, net.device, min_block=4 if fixed else 1, bucket=128 if fixed else 1
+            Masks(net.config),
+            card.max_length,
+            net.device,
+            min_block=4 if few else 1,
+            bucket=128 if few else 1,
+            fixed_rows=rows if fixed_shapes else 0,
         )
         self._cuts_logits = "logits_to_keep" in inspect.signature(type(net).forward).parameters
 

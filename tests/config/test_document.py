@@ -20,7 +20,8 @@ CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
 KEYS = {
     "nodes": {
         *("role", "model", "device", "dtype", "host", "listen", "address", "dial", "threads", "cores"),
-        *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "draft_temperature", "restart"),
+        *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "fixed_shapes"),
+        *("draft_temperature", "restart"),
     },
     "speculation": {"strategy", "lookahead"},
     "security": {"insecure"},
