@@ -60,6 +60,7 @@ class Stream:
         self._rejections: dict[int, tuple[tuple[int, ...], str]] = {}  # by the index of the token decided instead
         self._behind = False
         self._over: AmusdError | None = None
+        self._asking: asyncio.Timeout | None = None  # around a pending sync, so that it can be ended early
         self._entered = False
 
     def __repr__(self) -> str:
@@ -133,6 +134,7 @@ class Stream:
         if self._over is None and not self._replica.complete:
             self._over = error
             self._news.set()
+            self._stop_asking()
 
     def _merge(self, window: Committed | SyncPage) -> None:
         try:
@@ -150,6 +152,8 @@ class Stream:
             self._ended_at = self._now()
         if delta or delta.gap:
             self._news.set()
+        if delta and not delta.gap:
+            self._stop_asking()
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -218,17 +222,28 @@ class Stream:
         while not self._replica.complete and self._over is None:
             request = Sync(self.submit.sequence, life, self._replica.length)
             try:
-                page = await self._client._call(request, SyncPage, self._left())
+                async with asyncio.timeout(None) as self._asking:
+                    page = await self._client._call(request, SyncPage, self._left())
+            except TimeoutError:  # `_stop_asking`
+                return
             except SequenceLost as error:
                 self.fail(error)
                 return
             except OperationalError as error:  # the link decides when silence is a loss
                 log.debug("stream %s: sync failed: %s", self.submit.sequence, error)
                 return
+            finally:
+                self._asking = None
             self._merge(page)
             self._behind = False
             if self._replica.length >= page.length:
                 return
+
+    def _stop_asking(self) -> None:
+        """End a pending sync: what it asks for has come by publication, or never will."""
+        if self._asking is not None:
+            self._asking.reschedule(0.0)
+            self._asking = None
 
     def _check_end(self) -> None:
         if self._replica.finish is Finish.ERROR:
