@@ -78,33 +78,54 @@ def noisy_argmax(scores: Tensor, seeds: Sequence[int], positions: Sequence[int])
     else:
         pairs = torch.tensor([key_words(seed) for seed in seeds], device=device)
         key = pairs[:, 0], pairs[:, 1]
-    if device.type == "cpu":
-        return _argmax_of_few(scores, at, key)
-    # Elsewhere reading back how many candidates there are would cost more than computing all of them.
-    tokens = torch.arange(scores.shape[1], device=device)
-    noise = gumbel(tokens, at[:, None], (_rows(key[0], (slice(None), None)), _rows(key[1], (slice(None), None))))
-    return noise.add_(scores).max(dim=-1).indices
+    if device.type != "cpu":
+        # There, reading back how many candidates there are would cost more than computing all of them.
+        return _of_all(scores, at, key, len(scores))
+    likely = scores >= _edge(scores, at, key)[:, None]
+    if 4 * int(likely.sum()) > likely.numel():
+        return _of_all(scores, at, key, max(1, CHUNK // scores.shape[1]))
+    return _of_some(scores, at, key, likely)
 
 
-def _argmax_of_few(scores: Tensor, at: Tensor, key: tuple[Word, Word]) -> Tensor:
-    """The same, computing noise only for entries that could win."""
+def _edge(scores: Tensor, at: Tensor, key: tuple[Word, Word]) -> Tensor:
+    """Return per row a score below which no entry can win, whatever its noise."""
     best, first = scores.max(dim=-1)
     floor = best.double() + (LOWEST - HIGHEST)
     if scores.shape[1] >= LARGE:
         floor = best + gumbel(first, at, key) - HIGHEST
     # Rounded down on the way back to the scores' type, so that no entry on the edge is lost.
-    edge = torch.nextafter((floor - SLACK).to(scores.dtype), torch.tensor(-torch.inf, dtype=scores.dtype))
-    rows, tokens = (scores >= edge[:, None]).nonzero(as_tuple=True)
+    return torch.nextafter((floor - SLACK).to(scores.dtype), torch.tensor(-torch.inf, dtype=scores.dtype))
+
+
+def _of_all(scores: Tensor, at: Tensor, key: tuple[Word, Word], together: int) -> Tensor:
+    """Return the ids with noise for every entry, `together` rows at a time."""
+    tokens = torch.arange(scores.shape[1], device=scores.device)
+    found = []
+    for start in range(0, len(scores), together):
+        part = slice(start, start + together)
+        noise = gumbel(tokens, at[part, None], (_column(key[0], part), _column(key[1], part)))
+        # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
+        found.append(noise.add_(scores[part]).max(dim=-1).indices)
+    return torch.cat(found)
+
+
+def _of_some(scores: Tensor, at: Tensor, key: tuple[Word, Word], likely: Tensor) -> Tensor:
+    """Return the ids with noise for the `likely` entries only."""
+    rows, tokens = likely.nonzero(as_tuple=True)
     total = scores[rows, tokens].double()
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         row = rows[part]
-        total[part] += gumbel(tokens[part], at[row], (_rows(key[0], row), _rows(key[1], row)))
-    field = torch.full(scores.shape, -torch.inf, dtype=torch.float64)
-    field[rows, tokens] = total
-    # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
-    return field.max(dim=-1).indices
+        total[part] += gumbel(tokens[part], at[row], (_of_rows(key[0], row), _of_rows(key[1], row)))
+    best = total.new_full((len(scores),), -torch.inf).scatter_reduce_(0, rows, total, "amax")
+    won = (total == best[rows]).nonzero()[:, 0]
+    lowest = tokens.new_zeros(len(scores))  # stays for a row of NaN, which has no likely entry
+    return lowest.scatter_reduce_(0, rows[won], tokens[won], "amin", include_self=False)
 
 
-def _rows(word: Word, index: object) -> Word:
-    return word[index] if isinstance(word, Tensor) else word  # type: ignore[index]
+def _of_rows(word: Word, rows: Tensor) -> Word:
+    return word[rows] if isinstance(word, Tensor) else word
+
+
+def _column(word: Word, part: slice) -> Word:
+    return word[part, None] if isinstance(word, Tensor) else word

@@ -112,6 +112,15 @@ def test_leaving_out_what_cannot_win_changes_nothing(size: int, spread: float) -
     assert noise.noisy_argmax(scores, same, positions).tolist() == everything(scores, same, positions)
 
 
+def test_a_row_of_nan_yields_an_id_and_spoils_no_other() -> None:
+    scores = torch.randn(3, 500, generator=torch.Generator().manual_seed(1)) * 20
+    expected = everything(scores, [1, 1, 1], [0, 1, 2])
+    scores[1] = torch.nan
+    chosen = noise.noisy_argmax(scores, [1, 1, 1], [0, 1, 2]).tolist()
+    assert [chosen[0], chosen[2]] == [expected[0], expected[2]]
+    assert 0 <= chosen[1] < 500
+
+
 def test_an_entry_at_the_very_edge_of_the_cut_is_kept() -> None:
     """The lowest noise for the best entry and the highest for another: the cut must not reach such a pair."""
     gap = plain.HIGHEST - plain.LOWEST
