@@ -22,6 +22,9 @@ from amusd_mp.engine.wanted import Wanted
 FIRST_LOOK: Final = 256
 """Entries in which top-p first looks for its share on a CPU; a share that needs more looks at 16 times as many."""
 
+COLDEST: Final = 1e-30
+"""Temperatures below it act like it: there the best score wins anyway, and float32 would run over."""
+
 
 def adjusts(want: Wanted) -> bool:
     """True if `adjust` would change anything."""
@@ -54,7 +57,7 @@ def adjust(scores: Tensor, want: Wanted, eos_ids: Collection[int]) -> None:
 
 def narrow(scores: Tensor, params: GenerationParams) -> None:
     """Apply temperature, min_p, top_k and top_p to float32 [picks, vocabulary]; excluded entries become -inf."""
-    scores /= params.temperature
+    scores /= max(params.temperature, COLDEST)
     if params.min_p > 0:
         scores.masked_fill_(scores < scores.amax(-1, keepdim=True) + log(params.min_p), -torch.inf)
     if 0 < params.top_k < scores.shape[1]:

@@ -21,6 +21,7 @@ from transformers import (
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block
 from amusd_mp.engine import processors
+from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.wanted import Wanted
 
 SIZE = 300
@@ -149,3 +150,10 @@ def test_a_position_past_min_tokens_may_end_inside_the_same_block() -> None:
     scores = torch.zeros(4, SIZE)
     processors.adjust(scores, want, EOS)
     assert [bool((row[list(EOS)] == -torch.inf).all()) for row in scores] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 5e-324])
+def test_next_to_no_temperature_is_greedy_and_finite(temperature: float) -> None:
+    logits = torch.randn(20, SIZE, generator=torch.Generator().manual_seed(9)) * 9
+    want = Wanted(Block("s", 0, 0, tuple(range(20)), 20, GenerationParams(temperature=temperature, seed=4), 1), ())
+    assert choose(logits, [want], SIZE)[0].tokens == tuple(logits.argmax(-1).tolist())

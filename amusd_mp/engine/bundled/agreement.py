@@ -44,7 +44,7 @@ def main() -> None:
     )
     for file in asked.files:
         lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()[: asked.prompts]]
-        prompts = [verify.tokenizer.encode(line.get("prompt") or line["question"]) for line in lines]
+        prompts = [encode(verify, line) for line in lines]
         _say(f"{file.name}: {asked.prompts} prompts, {asked.tokens} tokens, {asked.seeds} seeds, float32")
         _say("| temperature | " + " | ".join(f"{scale:g}x" for scale in SCALES) + " | 1 - TV | own noise |")
         _say("|---" * (len(SCALES) + 3) + "|")
@@ -54,6 +54,13 @@ def main() -> None:
                 measure(verify, draft, prompt, temperature, seed, asked.tokens) for prompt in prompts for seed in seeds
             ]
             _say(f"| {temperature:g} | " + " | ".join(f"{x:.3f}" for x in torch.tensor(rows).mean(0).tolist()) + " |")
+
+
+def encode(side: LoadedModel, line: dict[str, str]) -> tuple[int, ...]:
+    """Return the ids of a code prompt, or of a question as a conversation's first turn."""
+    if "prompt" in line:
+        return side.tokenizer.encode(line["prompt"])
+    return side.tokenizer.encode_chat([("user", line["question"])])
 
 
 def measure(
