@@ -22,6 +22,9 @@ SLACK: Final = 1e-6
 CHUNK: Final = 32768
 """Entries computed at once on a CPU: their int64 words (256 KiB each) stay in its cache. Twice as fast as 1 M."""
 
+DEVICE_CHUNK: Final = 1 << 22
+"""The same elsewhere: 32 MiB a word, 32 rows of a 128k vocabulary, so that a wide step does not fill the device."""
+
 LARGE: Final = 16384
 """Vocabulary from which a second look at the best entry pays: its noise narrows the cut by about 3 nats."""
 
@@ -80,7 +83,7 @@ def noisy_argmax(scores: Tensor, seeds: Sequence[int], positions: Sequence[int])
         key = pairs[:, 0], pairs[:, 1]
     if device.type != "cpu":
         # There, reading back how many candidates there are would cost more than computing all of them.
-        return _of_all(scores, at, key, len(scores))
+        return _of_all(scores, at, key, max(1, DEVICE_CHUNK // scores.shape[1]))
     likely = scores >= _edge(scores, at, key)[:, None]
     if 4 * int(likely.sum()) > likely.numel():
         return _of_all(scores, at, key, max(1, CHUNK // scores.shape[1]))
