@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar, Unpack
 
 from amusd_mp.core import limits
 from amusd_mp.core.messages import (
     Beat,
     Cancel,
     Cancelled,
-    ChatMessage,
     Committed,
     Drain,
     Draining,
@@ -36,8 +35,8 @@ from amusd_mp.core.messages import (
     client_topic,
 )
 from amusd_mp.core.model import ModelCard
-from amusd_mp.core.params import GenerationParams, Speculation, Strategy, problem
 from amusd_mp.errors import AmusdError, OperationalError, RequestError, SequenceLost, TransportClosed
+from amusd_mp.options import Options, Prompt, to_params, to_prompt, to_speculation
 from amusd_mp.results import GenerationResult
 from amusd_mp.runtime import Runtime
 from amusd_mp.session.link import Link
@@ -48,9 +47,6 @@ from amusd_mp.tasks import task_group
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-Prompt = str | Sequence[int]
-Messages = Sequence[Mapping[str, str]]
-
 CONNECT_TIMEOUT = 10.0
 """Seconds `connect` tries by default: longer than a small model takes to load."""
 
@@ -124,129 +120,50 @@ class Client:
         """The life of the verify node this client talks to."""
         return self._link.verify
 
-    def stream(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        messages: Messages | None = None,
-        max_tokens: int | None = None,
-        min_tokens: int = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        min_p: float = 0.0,
-        presence_penalty: float = 0.0,
-        frequency_penalty: float = 0.0,
-        repetition_penalty: float = 1.0,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        stop_token_ids: Sequence[int] = (),
-        ignore_eos: bool = False,
-        logprobs: int | None = None,
-        strategy: Strategy | str | None = None,
-        lookahead: int | None = None,
-        show_rejected: bool = False,
-        timeout: float | None = None,
-    ) -> Stream:
-        """Return a stream for one response; nothing is sent before it is entered.
+    def stream(self, prompt: Prompt | None = None, **options: Unpack[Options]) -> Stream:
+        """Return a stream for one response to a text, token ids, or `messages`; nothing is sent before it is entered.
 
-        prompt:     text, or token ids (then `messages` must be None)
-        messages:   a conversation of {"role", "content"}, put through the verify model's chat template
-        max_tokens: at most this many output tokens; None: up to the context length
-        seed:       64 bits; None draws one, which the result returns
-        strategy, lookahead: how draft and verify share the work of this response; None: the deployment's
-        show_rejected: have the verify node tell, too, how the draft tokens that it refused would have read
-        timeout:    seconds for the whole response; None: no limit
-
-        Parameters are named and mean what they do in vLLM. Raises RequestError for a prompt that is none, and for a
-        value that no request may have.
+        The options and their meaning: `amusd_mp.options.Options`. Raises RequestError for a prompt that is none and
+        for a value that no request may have, TypeError for an unknown option.
         """
-        params = GenerationParams(
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=max(top_k, 0),
-            min_p=min_p,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            repetition_penalty=repetition_penalty,
-            logit_bias=tuple(sorted((logit_bias or {}).items())),
-            seed=self._runtime.new_seed() if seed is None else seed,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
-            stop_token_ids=tuple(stop_token_ids),
-            ignore_eos=ignore_eos,
-            logprobs=logprobs,
-        )
-        with suppress(TypeError):  # a value that cannot even be compared: the verify node's answer names its type
-            wrong = problem(params, self.model.fingerprint.vocabulary)
-            if wrong is not None:
-                raise RequestError(wrong[1], parameter=wrong[0])
-        text, ids, chat = _what_to_continue(prompt, messages)
+        text, ids, messages = to_prompt(prompt, options.get("messages"))
+        assert self._link.welcome is not None
         submit = Submit(
             sequence=self._runtime.new_id(),
             verify=self.incarnation,
             client=self._link.sender.incarnation,
-            params=params,
+            params=to_params(options, self.model, self._runtime.new_seed()),
             text=text,
             ids=ids,
-            messages=chat,
-            speculation=self._speculation(strategy, lookahead),
-            show_rejected=show_rejected,
-        )
-        return Stream(self, submit, timeout, self._runtime.now)
-
-    async def generate(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        messages: Messages | None = None,
-        max_tokens: int | None = None,
-        min_tokens: int = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        min_p: float = 0.0,
-        presence_penalty: float = 0.0,
-        frequency_penalty: float = 0.0,
-        repetition_penalty: float = 1.0,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        stop_token_ids: Sequence[int] = (),
-        ignore_eos: bool = False,
-        logprobs: int | None = None,
-        strategy: Strategy | str | None = None,
-        lookahead: int | None = None,
-        show_rejected: bool = False,
-        timeout: float | None = None,
-    ) -> GenerationResult:
-        """Return one whole response. Arguments and errors are those of `stream` and of reading it."""
-        async with self.stream(
-            prompt,
             messages=messages,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            repetition_penalty=repetition_penalty,
-            logit_bias=logit_bias,
-            seed=seed,
-            stop=stop,
-            stop_token_ids=stop_token_ids,
-            ignore_eos=ignore_eos,
-            logprobs=logprobs,
-            strategy=strategy,
-            lookahead=lookahead,
-            show_rejected=show_rejected,
-            timeout=timeout,
-        ) as stream:
+            speculation=to_speculation(options, self._link.welcome.speculation),
+            show_rejected=options.get("show_rejected", False),
+        )
+        return Stream(self, submit, options.get("timeout"), self._runtime.now)
+
+    async def generate(self, prompt: Prompt | None = None, **options: Unpack[Options]) -> GenerationResult:
+        """Return one whole response. Options and errors are those of `stream` and of reading it."""
+        async with self.stream(prompt, **options) as stream:
             return await stream.result()
+
+    async def sample(
+        self, prompt: Prompt | None = None, n: int = 1, **options: Unpack[Options]
+    ) -> tuple[GenerationResult, ...]:
+        """Return `n` responses to one prompt, written side by side; sample i uses `seed` + i.
+
+        If one fails, the others are cancelled and its error is raised.
+        """
+        if n < 1:
+            raise RequestError(f"n={n} must be at least 1", parameter="n")
+        first = options.get("seed")
+        seed = self._runtime.new_seed() if first is None else first
+        samples = []
+        async with task_group() as tasks:
+            for i in range(n):
+                mine = options.copy()
+                mine["seed"] = (seed + i) % 2**64
+                samples.append(tasks.create_task(self.generate(prompt, **mine), name=f"sample {i}"))
+        return tuple(task.result() for task in samples)
 
     async def status(self, timeout: float = limits.REQUEST_TIMEOUT) -> StatusReport:
         """Return how the verify node and its drafts are."""
@@ -261,23 +178,6 @@ class Client:
         async with asyncio.timeout(timeout):
             await self._drafts.wait()
             return await self.status()
-
-    def _speculation(self, strategy: Strategy | str | None, lookahead: int | None) -> Speculation | None:
-        if strategy is None and lookahead is None:
-            return None
-        assert self._link.welcome is not None
-        default = self._link.welcome.speculation
-        try:
-            chosen = default.strategy if strategy is None else Strategy(strategy)
-        except ValueError:
-            known = ", ".join(Strategy)
-            raise RequestError(f"strategy {strategy!r} is unknown; one of {known}", parameter="strategy") from None
-        ahead = default.lookahead if lookahead is None else lookahead
-        if not 1 <= ahead <= limits.LOOKAHEAD_MAX:
-            raise RequestError(
-                f"lookahead={lookahead!r} must lie between 1 and {limits.LOOKAHEAD_MAX}", parameter="lookahead"
-            )
-        return Speculation(chosen, ahead)
 
     # ------------------------------------------------------------------------------------------ for streams
 
@@ -377,28 +277,3 @@ class Client:
                 await self._send_cancels()
         except TimeoutError:
             log.debug("%s: %d cancellations were not confirmed", self.name, len(self._to_cancel))
-
-
-def _what_to_continue(
-    prompt: Prompt | None, messages: Messages | None
-) -> tuple[str | None, tuple[int, ...] | None, tuple[ChatMessage, ...] | None]:
-    """Return (text, ids, messages) with exactly one of them set. Raises RequestError otherwise."""
-    if (prompt is None) == (messages is None):
-        raise RequestError("give either a prompt or messages", parameter="prompt")
-    if messages is not None:
-        try:
-            return None, None, tuple(ChatMessage(message["role"], message["content"]) for message in messages)
-        except (KeyError, TypeError):
-            raise RequestError(
-                'messages must be a list of {"role": ..., "content": ...}', parameter="messages"
-            ) from None
-    if isinstance(prompt, str):
-        return prompt, None, None
-    if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
-        raise RequestError(
-            f"a prompt is text or token ids, not {type(prompt).__name__}; decode bytes first", parameter="prompt"
-        )
-    ids = tuple(prompt)
-    if not all(isinstance(token, int) and 0 <= token < 1 << 31 for token in ids):
-        raise RequestError("token ids must be non-negative integers of 31 bits", parameter="prompt")
-    return None, ids, None

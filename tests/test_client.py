@@ -191,7 +191,9 @@ async def test_no_task_thread_or_descriptor_is_left() -> None:
     await until(lambda: not left()[2])
     before = left()
     await visit()
-    await until(lambda: left() == before, "everything to be released")
+    await until(
+        lambda: all(now <= then for now, then in zip(left(), before, strict=True)), "everything to be released"
+    )  # less is fine: a thread of the first visit may have been about to end
 
 
 # ------------------------------------------------------------------------------------------ requests, once

@@ -23,7 +23,10 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a node tells about its model. `max_length` is the longest sequence in tokens, prompt included."""
+    """What a node tells about its model. `max_length` is the longest sequence in tokens, prompt included.
+
+    `defaults` are the sampling parameters its `generation_config` asks for, by our names; none: greedy.
+    """
 
     name: str
     fingerprint: Fingerprint
@@ -33,6 +36,7 @@ class ModelCard:
     device: str
     dtype: str
     attention: str
+    defaults: tuple[tuple[str, int | float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

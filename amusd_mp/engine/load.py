@@ -194,4 +194,15 @@ def _card(spec: ModelSpec, net: PreTrainedModel, tokenizer: ModelTokenizer, leng
         device=spec.device,
         dtype=str(net.dtype).removeprefix("torch."),
         attention=attends,
+        defaults=sampling_defaults(generation),
     )
+
+
+def sampling_defaults(generation: Any) -> tuple[tuple[str, int | float], ...]:
+    """Return the sampling parameters a `generation_config` asks for; a model that does not ask to sample is greedy."""
+    stated: dict[str, int | float | None] = {"repetition_penalty": getattr(generation, "repetition_penalty", None)}
+    if getattr(generation, "do_sample", None):
+        temperature = getattr(generation, "temperature", None)
+        stated["temperature"] = 1.0 if temperature is None else temperature
+        stated |= {name: getattr(generation, name, None) for name in ("top_p", "top_k", "min_p")}
+    return tuple((name, value) for name, value in stated.items() if value is not None)
