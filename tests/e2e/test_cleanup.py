@@ -1,0 +1,59 @@
+"""Rule: when a cluster closes, no process, task, thread, descriptor or socket file of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+
+from exactness import deployment, prompts
+
+from amusd_mp import LocalCluster
+
+DEADLINE = 30.0
+
+
+def children() -> set[int]:
+    """Return the processes whose parent this one is."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def left() -> tuple[set[int], int, set[str], set[str]]:
+    tasks = {task.get_name() for task in asyncio.all_tasks()}
+    threads = {thread.name for thread in threading.enumerate()}
+    return children(), len(os.listdir("/proc/self/fd")), threads, tasks
+
+
+async def test_nothing_is_left_also_after_a_kill(tmp_path: Path) -> None:
+    folder = tmp_path / "sockets"
+    folder.mkdir(mode=0o700)
+    config = deployment("bundled:draft", listen=f"ipc://{folder}/verify.sock")
+
+    async def visit(fatally: bool) -> set[int]:
+        async with LocalCluster(config) as cluster:
+            pids = {node.pid for node in cluster.nodes.values()}
+            assert any(folder.iterdir())
+            async with cluster.connect() as client:
+                await client.wait_for_draft()
+                await client.generate(prompts(1)[0], max_tokens=8, timeout=DEADLINE)
+            if fatally:
+                os.kill(cluster.nodes["verify"].pid, signal.SIGKILL)
+        return pids
+
+    await (await asyncio.create_subprocess_exec("true")).wait()  # what asyncio makes once for all child processes
+    await asyncio.to_thread(children)  # and the thread its loop keeps for blocking calls
+    before = left()
+    for fatally in (True, False):  # the second cluster takes the path that the killed one left
+        pids = await visit(fatally)
+        assert not [pid for pid in pids if is_running(pid)]
+    assert left() == before
+    assert not [entry for entry in folder.iterdir() if entry.is_socket()]
