@@ -47,6 +47,10 @@ R = TypeVar("R")
 OnPublication = Callable[[Envelope], None]
 
 
+class Deaf(RequestTimeout):
+    """The verify node answers, but what it publishes does not arrive."""
+
+
 class Link:
     """One dialler's relation with one verify node. `prefixes` are the topics to hear beside the beats.
 
@@ -117,7 +121,7 @@ class Link:
     def _explain(self, error: Exception, timeout: float) -> Exception:
         if isinstance(error, NotReady):
             return NotReady(f"{error}; it was not ready within {timeout:g} s")
-        if isinstance(error, TransportError):
+        if isinstance(error, TransportError) and not isinstance(error, Deaf):
             return type(error)(
                 f"no verify node answers at {self.url} within {timeout:g} s; is it running, and is this its address?",
                 address=self.url,
@@ -171,7 +175,7 @@ class Link:
                     await arrived.wait()
             except TimeoutError:
                 if self._runtime.now() >= deadline:
-                    raise RequestTimeout(
+                    raise Deaf(
                         f"{self.url} answers requests, but its publications do not arrive "
                         f"(endpoints {dict(self._attached)}); is a firewall between?",
                         address=self.url,

@@ -25,7 +25,6 @@ from amusd_mp.core.messages import (
 )
 from amusd_mp.session.sender import Sender
 
-
 STATUS_OF_THIS_LIFE = StatusRequest("life-1")
 
 

@@ -1,0 +1,119 @@
+"""Rule: a link finds its verify node, proves its subscription, and tells once of each silence and each other life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from stubs import until
+
+from amusd_mp import transport
+from amusd_mp.core.messages import BEAT_TOPIC, Beat, Envelope, Hello, NodeState, Welcome
+from amusd_mp.errors import NotReady, RequestTimeout, Unreachable
+from amusd_mp.runtime import Runtime
+from amusd_mp.session.link import Link
+from amusd_mp.session.sender import Sender
+from amusd_mp.tasks import task_group
+
+
+class Caller:
+    """A link that is running, and what it told."""
+
+    def __init__(self, url: str) -> None:
+        self.heard: list[Envelope] = []
+        self.lost: list[Welcome | None] = []
+        self.link = Link(
+            url,
+            Sender("client", "c1"),
+            Runtime(),
+            role="client",
+            prefixes=("v/c1/",),
+            on_publication=self.heard.append,
+            on_lost=self.lost.append,
+        )
+
+
+@pytest_asyncio.fixture
+async def caller(owner: Any) -> AsyncIterator[Caller]:
+    caller = Caller(owner.hub.listener.url)
+    async with task_group() as tasks:
+        running = tasks.create_task(caller.link.run(), name="link")
+        yield caller
+        running.cancel()
+    await caller.link.close()
+
+
+async def test_what_is_published_after_open_arrives(owner: Any, caller: Caller) -> None:
+    await caller.link.open(5)
+    assert caller.link.alive
+    owner.hub.publish(BEAT_TOPIC, Beat(NodeState.READY))
+    await until(lambda: len(caller.heard) == 1)
+    assert caller.lost == []
+
+
+async def test_publications_of_a_life_that_is_not_meant_are_counted(owner: Any, caller: Caller) -> None:
+    await caller.link.open(5)
+    owner.hub.listener.publish(BEAT_TOPIC, Sender("verify", "life-0").seal(Beat(NodeState.READY)))
+    owner.hub.listener.publish(BEAT_TOPIC, b"junk")
+    owner.hub.publish(BEAT_TOPIC, Beat(NodeState.READY))
+    await until(lambda: len(caller.heard) == 1)
+    assert caller.link.counters["other_life"] == 1
+    assert caller.link.counters["malformed"] == 1
+    assert caller.link.verify == "life-1"
+
+
+async def test_another_life_is_noticed_by_its_beat_and_told_once(owner: Any, caller: Caller) -> None:
+    await caller.link.open(5)
+    owner.hub.sender = Sender("verify", "life-2")
+    owner.hub.publish(BEAT_TOPIC, Beat(NodeState.READY))
+    await until(lambda: caller.link.verify == "life-2")
+    assert [welcome is not None for welcome in caller.lost] == [True]
+    owner.hub.publish(BEAT_TOPIC, Beat(NodeState.READY))
+    await until(lambda: len(caller.heard) == 1)
+    assert len(caller.lost) == 1
+
+
+async def test_silence_is_told_once_and_ends_when_the_same_life_is_back(owner: Any, caller: Caller) -> None:
+    await caller.link.open(5)
+    url = owner.hub.listener.url
+    await owner.hub.listener.close()
+    await until(lambda: bool(caller.lost))
+    assert caller.lost == [None]
+    assert not caller.link.alive
+    owner.hub.listener = await transport.listen(url)
+    owner.hub.open()
+    await until(lambda: caller.link.alive)
+    assert caller.lost == [None]
+    await owner.hub.listener.close()
+
+
+async def test_opening_gives_up_at_its_deadline_and_says_why(owner: Any, caller: Caller) -> None:
+    owner.hub.card = None
+    with pytest.raises(NotReady, match=r"is loading its model; it was not ready within 0.2 s"):
+        await caller.link.open(0.2)
+    await owner.hub.listener.close()
+    with pytest.raises((Unreachable, RequestTimeout), match=r"no verify node answers at inproc://.* within 0.2 s"):
+        await caller.link.open(0.2)
+
+
+async def test_a_subscription_that_stays_deaf_is_told_from_an_answering_node(
+    owner: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner.hub, "publish", lambda topic, body: None)
+    with pytest.raises(RequestTimeout, match="publications do not arrive"):
+        await caller.link.open(0.3)
+
+
+async def test_calls_are_repeated_until_somebody_answers(owner: Any, caller: Caller) -> None:
+    url = owner.hub.listener.url
+    await caller.link.open(5)
+    await owner.hub.listener.close()
+    asking = asyncio.create_task(caller.link.call(Hello("client", (1, 1)), Welcome, 5))
+    await asyncio.sleep(0)
+    owner.hub.listener = await transport.listen(url)
+    owner.hub.open()
+    assert isinstance(await asking, Welcome)
+    await owner.hub.listener.close()
