@@ -51,6 +51,14 @@ async def main():
 asyncio.run(main())
 """
 
+DRAIN = """
+import asyncio, sys, amusd_mp
+async def main():
+    async with amusd_mp.connect(sys.argv[1]) as client:
+        await client.drain()
+asyncio.run(main())
+"""
+
 
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
@@ -115,10 +123,11 @@ async def test_two_hosts_from_one_file(hosts: dict[str, str], tmp_path: Path) ->
                 assert reference.differs(text, ids, tuple(got)) in (None, "tie")
                 accepted += helped
             assert accepted > 0
-        for name in ("draft", "verify"):
-            nodes[name].terminate()
-            _, said = await asyncio.wait_for(nodes[name].communicate(), DEADLINE)
-            assert nodes[name].returncode == 0, said.decode()
+        nodes["draft"].terminate()
+        await (await on(hosts["gpu-b"], "-c", DRAIN, "tcp://10.97.43.1:5601")).communicate()
+        for process in nodes.values():
+            _, said = await asyncio.wait_for(process.communicate(), DEADLINE)
+            assert process.returncode == 0, said.decode()
     finally:
         for process in nodes.values():
             if process.returncode is None:
