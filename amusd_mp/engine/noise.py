@@ -83,10 +83,10 @@ def noisy_argmax(scores: Tensor, seeds: Sequence[int], positions: Sequence[int])
         key = pairs[:, 0], pairs[:, 1]
     if device.type != "cpu":
         # There, reading back how many candidates there are would cost more than computing all of them.
-        return _of_all(scores, at, key, max(1, DEVICE_CHUNK // scores.shape[1]))
+        return _of_all(scores, at, key, DEVICE_CHUNK)
     likely = scores >= _edge(scores, at, key)[:, None]
     if 4 * int(likely.sum()) > likely.numel():
-        return _of_all(scores, at, key, max(1, CHUNK // scores.shape[1]))
+        return _of_all(scores, at, key, CHUNK)
     return _of_some(scores, at, key, likely)
 
 
@@ -100,15 +100,20 @@ def _edge(scores: Tensor, at: Tensor, key: tuple[Word, Word]) -> Tensor:
     return torch.nextafter((floor - SLACK).to(scores.dtype), torch.tensor(-torch.inf, dtype=scores.dtype))
 
 
-def _of_all(scores: Tensor, at: Tensor, key: tuple[Word, Word], together: int) -> Tensor:
-    """Return the ids with noise for every entry, `together` rows at a time."""
-    tokens = torch.arange(scores.shape[1], device=scores.device)
+def _of_all(scores: Tensor, at: Tensor, key: tuple[Word, Word], chunk: int) -> Tensor:
+    """Return the ids with noise for every entry, computed `chunk` entries at a time."""
+    size = scores.shape[1]
+    tokens = torch.arange(size, device=scores.device)
+    together = max(1, chunk // size)
     found = []
     for start in range(0, len(scores), together):
         part = slice(start, start + together)
-        noise = gumbel(tokens, at[part, None], (_column(key[0], part), _column(key[1], part)))
+        total = scores[part].double()
+        column = at[part, None], (_column(key[0], part), _column(key[1], part))
+        for left in range(0, size, chunk):
+            total[:, left : left + chunk] += gumbel(tokens[left : left + chunk], *column)
         # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
-        found.append(noise.add_(scores[part]).max(dim=-1).indices)
+        found.append(total.max(dim=-1).indices)
     return torch.cat(found)
 
 

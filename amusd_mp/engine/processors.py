@@ -99,13 +99,17 @@ def _top_p(scores: Tensor, top_p: float) -> None:
     """Keep the most probable entries up to the first at which their sum reaches `top_p`."""
     chances = scores.softmax(-1)
     size = scores.shape[1]
+    edge = chances.new_zeros(len(scores), 1)
+    rows = torch.arange(len(scores), device=scores.device)
     # A GPU sorts everything faster than it reports whether less would do.
     look = min(FIRST_LOOK, size) if scores.device.type == "cpu" else size
-    while True:
-        best = chances.topk(look).values.double()
-        total = best.cumsum(-1)
-        if look == size or bool((total[:, -1] >= top_p).all()):
+    while len(rows):
+        best = chances[rows].topk(look).values
+        total = best.double().cumsum(-1)
+        count = (total - best < top_p).sum(-1, keepdim=True).clamp_(min=1)
+        edge[rows] = best.gather(-1, count - 1)
+        if look == size:
             break
+        rows = rows[total[:, -1] < top_p]
         look = min(16 * look, size)
-    count = (total - best < top_p).sum(-1, keepdim=True).clamp_(min=1)
-    scores.masked_fill_(chances < best.gather(-1, count - 1), -torch.inf)
+    scores.masked_fill_(chances < edge, -torch.inf)

@@ -100,7 +100,7 @@ def everything(scores: torch.Tensor, seeds: list[int], positions: list[int]) -> 
     return [int((row + noise.gumbel(ids, torch.tensor(at), plain.key_words(seed))).argmax()) for row, seed, at in rows]
 
 
-@pytest.mark.parametrize("size", [1, 7, 97, 4096, noise.LARGE + 5])
+@pytest.mark.parametrize("size", [1, 7, 97, 4096, noise.LARGE + 5, 2 * noise.CHUNK + 3])
 @pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 9.0, 300.0])
 def test_leaving_out_what_cannot_win_changes_nothing(size: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(size)
