@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,7 @@ from amusd_mp.cli.address import Address, ConfigFile, ConnectTimeout, Url
 from amusd_mp.cli.generate import ShowDrafts
 from amusd_mp.cli.sampling import Sampling, with_sampling
 from amusd_mp.errors import AmusdError
+from amusd_mp.options import Options
 
 if TYPE_CHECKING:
     from amusd_mp.core.model import ModelCard
@@ -37,7 +38,7 @@ def command(
     from amusd_mp.cli.address import find
     from amusd_mp.cli.loop import run
 
-    talk = Talk(find(url, config), connect_timeout, {**sampling.arguments(), "show_rejected": show_drafts}, system)
+    talk = Talk(find(url, config), connect_timeout, {**sampling.options(), "show_rejected": show_drafts}, system)
     card = run(talk.meet())
     typer.echo(f"{card.name} at {talk.address.url}. {HELP}", err=True)
     while (line := ask()) is not None:
@@ -96,11 +97,11 @@ def take_turn(talk: Talk, line: str, show_drafts: bool) -> None:
 
 @dataclass(slots=True)
 class Talk:
-    """One conversation. `messages` is what was said, verbatim; `arguments` are those of `Client.stream`."""
+    """One conversation. `messages` is what was said, verbatim; `options` are those of every turn."""
 
     address: Address
     connect_timeout: float
-    arguments: dict[str, Any]
+    options: Options
     system: str | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
 
@@ -127,7 +128,7 @@ class Talk:
         asked = [*self.messages, {"role": "user", "content": line}]
         try:
             async with reach(self.address, self.connect_timeout) as client:
-                await write(client, {"messages": asked, **self.arguments}, show_drafts, said.append)
+                await write(client, None, {**self.options, "messages": asked}, show_drafts, said.append)
         except AmusdError:
             raise
         except BaseException:

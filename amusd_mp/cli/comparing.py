@@ -75,6 +75,7 @@ class Comparison:
             max_tokens=self.max_tokens,
             strategy=contender.strategy,
             lookahead=contender.lookahead,
+            temperature=0.0,
             timeout=TIMEOUT,
         )
 

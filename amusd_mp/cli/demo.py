@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -112,8 +112,9 @@ async def show(client: Client, prompts: tuple[DemoPrompt, ...], max_tokens: int,
         typer.echo("\n".join(["", *painter.meanings()]))
     for prompt in prompts:
         typer.echo(f"\n--- {prompt.name}\n{painter.faint(prompt.text)}", nl=False)
-        options: dict[str, Any] = {"max_tokens": max_tokens, "show_rejected": show_drafts, "timeout": TIMEOUT}
-        async with client.stream(prompt.text, **options) as stream:
+        async with client.stream(
+            prompt.text, max_tokens=max_tokens, temperature=0.0, show_rejected=show_drafts, timeout=TIMEOUT
+        ) as stream:
             async for chunk in stream:
                 typer.echo(painter.chunk(chunk) if show_drafts else safe(chunk.text, sys.stdout), nl=False)
             typer.echo(f"\n{painter.faint(summary(await stream.result()))}")

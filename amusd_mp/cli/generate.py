@@ -16,6 +16,7 @@ from amusd_mp.cli.sampling import Sampling, parse_ids, with_sampling
 
 if TYPE_CHECKING:
     from amusd_mp.client import Client
+    from amusd_mp.options import Options, Prompt
     from amusd_mp.results import GenerationResult, Token
 
 ShowDrafts = Annotated[bool, typer.Option("--show-drafts", help="Mark tokens by who made them.")]
@@ -46,7 +47,7 @@ def command(
     from amusd_mp.cli.loop import run
 
     what = read_prompt(prompt, prompt_file, ids)
-    arguments = {"prompt": what, **sampling.arguments(), "show_rejected": show_drafts, "timeout": timeout}
+    options: Options = {**sampling.options(), "show_rejected": show_drafts, "timeout": timeout}
     address = find(url, config)
 
     async def ask() -> None:
@@ -54,9 +55,9 @@ def command(
 
         async with reach(address, connect_timeout) as client:
             if as_json:
-                write_json(await client.generate(**arguments))
+                write_json(await client.generate(what, **options))
             else:
-                await write(client, arguments, show_drafts)
+                await write(client, what, options, show_drafts)
 
     run(ask())
 
@@ -83,7 +84,11 @@ def read_prompt(prompt: str | None, file: Path | None, ids: str | None) -> str |
 
 
 async def write(
-    client: Client, arguments: dict[str, Any], show_drafts: bool, on_text: Callable[[str], object] | None = None
+    client: Client,
+    prompt: Prompt | None,
+    options: Options,
+    show_drafts: bool,
+    on_text: Callable[[str], object] | None = None,
 ) -> GenerationResult:
     """Stream one response to standard output and return it; marked, with legend and summary, if `show_drafts`.
 
@@ -96,7 +101,7 @@ async def write(
     painter = Painter(sys.stdout)
     if show_drafts:
         typer.echo(painter.legend(), err=True)
-    async with client.stream(**arguments) as stream:
+    async with client.stream(prompt, **options) as stream:
         try:
             async for chunk in stream:
                 if on_text is not None:

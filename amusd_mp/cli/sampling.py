@@ -1,7 +1,7 @@
-"""The sampling flags that `generate` and `chat` share: the parameters of `Client.stream`, declared once.
+"""The sampling flags that `generate` and `chat` share: the client's `Options`, declared once.
 
-`with_sampling` gives a command all of them as flags and hands them over as one `Sampling`. Only the form is checked
-here; what a value may be is the verify node's to say.
+`with_sampling` gives a command all of them as flags and hands them over as one `Sampling`. What is left out stays out,
+so that the model's own defaults hold. Only the form is checked here; what a value may be is the client's to say.
 """
 
 from __future__ import annotations
@@ -9,73 +9,49 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
 from amusd_mp.core.params import Strategy
 from amusd_mp.errors import RequestError
+from amusd_mp.options import Options
 
-_PANEL: Final = "Sampling"
-_SHARING: Final = "Speculation"
+
+def _flag(text: str, panel: str = "Sampling", metavar: str | None = None) -> Any:
+    return typer.Option(help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """One value per flag, as typed on the command line."""
+    """One value per flag, as typed on the command line; None where the flag was left out."""
 
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most output tokens; absent: up to the context.", rich_help_panel=_PANEL, show_default=False),
-    ] = None
-    min_tokens: Annotated[int, typer.Option(help="No stop before this many.", rich_help_panel=_PANEL)] = 0
-    temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=_PANEL)] = 0.0
-    top_p: Annotated[float, typer.Option(help="Nucleus; 1 is off.", rich_help_panel=_PANEL)] = 1.0
-    top_k: Annotated[int, typer.Option(help="Most likely k; 0 is off.", rich_help_panel=_PANEL)] = 0
-    min_p: Annotated[float, typer.Option(help="Share of the best probability; 0 is off.", rich_help_panel=_PANEL)] = 0.0
-    presence_penalty: Annotated[float, typer.Option(rich_help_panel=_PANEL)] = 0.0
-    frequency_penalty: Annotated[float, typer.Option(rich_help_panel=_PANEL)] = 0.0
-    repetition_penalty: Annotated[float, typer.Option(help="1 is off.", rich_help_panel=_PANEL)] = 1.0
-    logit_bias: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID=BIAS", help="Repeatable.", rich_help_panel=_PANEL, show_default=False),
-    ] = None
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Same seed, same text; absent: drawn.", rich_help_panel=_PANEL, show_default=False),
-    ] = None
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT", help="Stop before this text. Repeatable.", rich_help_panel=_PANEL, show_default=False
-        ),
-    ] = None
-    stop_token_ids: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="Stop at these ids.", rich_help_panel=_PANEL, show_default=False)
-    ] = None
+    max_tokens: Annotated[int | None, _flag("Most output tokens; absent: up to the context.")] = None
+    min_tokens: Annotated[int | None, _flag("No stop before this many.")] = None
+    temperature: Annotated[float | None, _flag("0 is greedy.")] = None
+    top_p: Annotated[float | None, _flag("Nucleus; 1 is off.")] = None
+    top_k: Annotated[int | None, _flag("Most likely k; 0 is off.")] = None
+    min_p: Annotated[float | None, _flag("Share of the best probability; 0 is off.")] = None
+    presence_penalty: Annotated[float | None, _flag("For tokens already written; 0 is off.")] = None
+    frequency_penalty: Annotated[float | None, _flag("The same, per occurrence; 0 is off.")] = None
+    repetition_penalty: Annotated[float | None, _flag("Factor, the prompt included; 1 is off.")] = None
+    logit_bias: Annotated[list[str] | None, _flag("Repeatable.", metavar="ID=BIAS")] = None
+    seed: Annotated[int | None, _flag("Same seed, same text; absent: drawn.")] = None
+    stop: Annotated[list[str] | None, _flag("Stop before this text. Repeatable.", metavar="TEXT")] = None
+    stop_token_ids: Annotated[str | None, _flag("Stop at these ids.", metavar="1,2,3")] = None
     ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Do not stop at the end of sequence.", rich_help_panel=_PANEL)
+        bool, typer.Option("--ignore-eos", help="Do not stop at the end of sequence.", rich_help_panel="Sampling")
     ] = False
-    logprobs: Annotated[
-        int | None,
-        typer.Option(help="Alternatives per token, with --json.", rich_help_panel=_PANEL, show_default=False),
-    ] = None
-    strategy: Annotated[
-        Strategy | None,
-        typer.Option(help="Absent: the deployment's.", rich_help_panel=_SHARING, show_default=False),
-    ] = None
-    lookahead: Annotated[
-        int | None,
-        typer.Option(help="Tokens the draft may run ahead.", rich_help_panel=_SHARING, show_default=False),
-    ] = None
+    logprobs: Annotated[int | None, _flag("Alternatives per token, with --json.")] = None
+    strategy: Annotated[Strategy | None, _flag("Absent: the deployment's.", "Speculation")] = None
+    lookahead: Annotated[int | None, _flag("Tokens the draft may run ahead.", "Speculation")] = None
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `Client.stream`. Raises RequestError for what has not its flag's form."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        given["stop"] = tuple(self.stop or ())
-        given["stop_token_ids"] = parse_ids(self.stop_token_ids or "", "--stop-token-ids")
-        given["logit_bias"] = dict(_parse_bias(each) for each in self.logit_bias or ())
-        return given
+    def options(self) -> Options:
+        """Return what was given, as the client takes it. Raises RequestError for what has not its flag's form."""
+        given: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        given["stop_token_ids"] = self.stop_token_ids and parse_ids(self.stop_token_ids, "--stop-token-ids")
+        given["logit_bias"] = self.logit_bias and dict(map(_parse_bias, self.logit_bias))
+        return cast(Options, {name: value for name, value in given.items() if value is not None and value is not False})
 
 
 def with_sampling(command: Callable[..., None]) -> Callable[..., None]:

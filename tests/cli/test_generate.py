@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import re
@@ -15,8 +14,8 @@ import pytest
 
 from amusd_mp.cli.painting import Look, Painter, safe
 from amusd_mp.cli.sampling import Sampling
-from amusd_mp.client import Client
 from amusd_mp.core.messages import Origin
+from amusd_mp.options import Options
 from amusd_mp.results import Chunk, Token
 
 PROMPT = "def fibonacci(n):\n"
@@ -45,11 +44,18 @@ def test_sampling_flags_reach_the_verify_node(tools: Any) -> None:
     assert done.stdout == own_text(tools, max_tokens=32, **options) + "\n"
 
 
-def test_flags_are_the_parameters_of_the_client() -> None:
-    parameters = inspect.signature(Client.stream).parameters
-    flags = {field.name: field.default for field in fields(Sampling)}
-    assert set(parameters) - {"self", "prompt", "messages", "timeout", "show_rejected"} == set(flags)
-    assert all(not flag or parameters[name].default == flag for name, flag in flags.items())
+def test_flags_are_the_options_of_the_client() -> None:
+    assert {each.name for each in fields(Sampling)} == set(Options.__annotations__) - {
+        *("messages", "timeout", "show_rejected")
+    }
+
+
+def test_what_no_flag_gives_is_left_to_the_model() -> None:
+    assert Sampling().options() == {}
+    given = Sampling(temperature=0.0, top_k=0, stop_token_ids="1, 2", logit_bias=["7=-1.5"], stop=["a", "b"])
+    assert given.options() == {
+        "temperature": 0.0, "top_k": 0, "stop_token_ids": (1, 2), "logit_bias": {7: -1.5}, "stop": ["a", "b"],
+    }  # fmt: skip
 
 
 def test_a_prompt_comes_as_argument_file_standard_input_or_ids(tools: Any, tmp_path: Path) -> None:
