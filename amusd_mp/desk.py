@@ -62,6 +62,7 @@ class Desk:
         self.ledger = Ledger()
         self.finished = 0
         self.output_tokens = 0
+        self.draining = False  # then what was admitted is found again, and nothing new is admitted
         self._core = core
         self._card = card
         self._tokenizer = tokenizer
@@ -144,6 +145,8 @@ class Desk:
         self._check_room()
 
     def _check_room(self) -> None:
+        if self.draining:
+            raise Refusal(ErrorCode.NOT_READY, "this node is draining and takes no new request")
         if not self._core.room:
             raise Refusal(
                 ErrorCode.BUSY,

@@ -105,6 +105,7 @@ class VerifyNode(Node):
             publish=self._publish,
             on_work=self._work.set,
         )
+        self._desk.draining = self._draining
         self._hub.card = card
         self._hub.state = NodeState.DRAINING if self._draining else NodeState.READY
 
@@ -125,6 +126,8 @@ class VerifyNode(Node):
         self._draining = True
         if self._hub is not None and self._hub.state is NodeState.READY:
             self._hub.state = NodeState.DRAINING
+        if self._desk is not None:
+            self._desk.draining = True
         self._work.set()
 
     async def close(self) -> None:
@@ -253,8 +256,6 @@ class VerifyNode(Node):
             raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is loading its model", retry_after=limits.BEAT)
         match request:
             case Submit():
-                if self._draining:
-                    raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is draining and takes no new request")
                 return await desk.submit(request)
             case Sync():
                 return desk.sync(request)
