@@ -17,12 +17,4 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        raise first(group) from group.__cause__
-
-
-def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception of a group that is no group itself."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+        raise group.exceptions[0] from group.__cause__  # itself a group where the caller's own code raised one

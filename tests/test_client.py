@@ -176,6 +176,14 @@ async def test_closing_a_client_ends_its_streams_and_sequences(cluster: Cluster)
         await client.generate(PROMPT)
 
 
+async def test_what_the_callers_code_raises_leaves_as_it_is(cluster: Cluster) -> None:
+    both = ExceptionGroup("mine", [ValueError(1), KeyError(2)])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with cluster.client():
+            raise both
+    assert caught.value is both
+
+
 async def test_no_task_thread_or_descriptor_is_left() -> None:
     async def visit() -> None:
         async with Cluster() as cluster, cluster.client() as client:
@@ -321,6 +329,8 @@ async def test_a_drain_finishes_what_runs_and_takes_nothing_new() -> None:
                 assert await client.drain() == 1
                 with pytest.raises(NotReady, match="draining"):
                     await client.generate(PROMPT)
+                again = await client._link.call(stream.submit, Submitted)  # as when its first reply was lost
+                assert again.sequence == stream.submit.sequence
                 truth.go.set()
                 assert (await stream.result()).token_ids == answer(PROMPT, 50)
             await cluster.ended("verify")
