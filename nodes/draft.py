@@ -227,6 +227,9 @@ class DraftNode(Node):
                     await self._sync(name)
                 except OperationalError as error:  # gone, restarted, unreachable: the next digest says what is true
                     log.debug("sequence %s: not fetched: %s", name, error)
+                except Contradiction as error:
+                    log.error("%s; starting over with this sequence", error)
+                    self._forget(name)
 
     async def _sync(self, name: str) -> None:
         assert self._link is not None
