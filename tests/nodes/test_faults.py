@@ -60,10 +60,13 @@ async def test_no_token_changes_and_every_stream_ends(links: Faults, kind: str) 
 
 async def test_a_cut_link_is_healed_within_the_lease(links: Faults) -> None:
     models = {"truth": lambda: Stub.of(Slow(TRUTH, 4, VOCABULARY))}
-    async with Cluster(0, models=models) as cluster, cluster.client() as client:
-        async with client.stream("hello", max_tokens=300, timeout=DEADLINE) as stream:
-            await anext(stream)
-            links.partition()
-            await until(lambda: cluster.idle, "the end at the verify node")
-            links.heal()
-            assert (await stream.result()).token_ids == answer("hello", 300)
+    async with (
+        Cluster(0, models=models) as cluster,
+        cluster.client() as client,
+        client.stream("hello", max_tokens=300, timeout=DEADLINE) as stream,
+    ):
+        await anext(stream)
+        links.partition()
+        await until(lambda: cluster.idle, "the end at the verify node")
+        links.heal()
+        assert (await stream.result()).token_ids == answer("hello", 300)
