@@ -97,8 +97,8 @@ class Committed:
 
     `origins` has one `Origin` letter per token. `text` is the output text those tokens added, beginning at character
     `text_start` of the output; `ends` says for each token how many characters the output had with it. `rejected` are
-    the proposed tokens that this commit refused, at positions from its last token's on, and `rejected_text` is what
-    they would have read, if the request has `show_rejected`. `finish` and `counts` are set together, in the last commit.
+    the proposed tokens that this commit refused, at positions from its last token's on, and `rejected_text` is how
+    they would have read, if the request has `show_rejected`. `finish` and `counts` come together, in the last commit.
     """
 
     sequence: str
