@@ -36,14 +36,14 @@ def left() -> tuple[set[int], int, set[str], set[str]]:
 async def test_nothing_is_left_also_after_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "sockets"
     folder.mkdir(mode=0o700)
-    config = deployment("bundled:draft", listen=f"ipc://{folder}/verify.sock")
 
-    async def visit(fatally: bool) -> set[int]:
-        async with LocalCluster(config) as cluster:
+    async def visit(draft: str | None, fatally: bool) -> set[int]:
+        async with LocalCluster(deployment(draft, listen=f"ipc://{folder}/verify.sock")) as cluster:
             pids = {node.pid for node in cluster.nodes.values()}
             assert any(folder.iterdir())
             async with cluster.connect() as client:
-                await client.wait_for_draft()
+                if draft is not None:
+                    await client.wait_for_draft()
                 await client.generate(prompts(1)[0], max_tokens=8, timeout=DEADLINE)
             if fatally:
                 os.kill(cluster.nodes["verify"].pid, signal.SIGKILL)
@@ -52,8 +52,8 @@ async def test_nothing_is_left_also_after_a_kill(tmp_path: Path) -> None:
     await (await asyncio.create_subprocess_exec("true")).wait()  # what asyncio makes once for all child processes
     await asyncio.to_thread(children)  # and the thread its loop keeps for blocking calls
     before = left()
-    for fatally in (True, False):  # the second cluster takes the path that the killed one left
-        pids = await visit(fatally)
+    for draft, fatally in (("bundled:draft", True), (None, False)):  # the second takes the path the first left behind
+        pids = await visit(draft, fatally)
         assert not [pid for pid in pids if is_running(pid)]
     assert left() == before
     assert not [entry for entry in folder.iterdir() if entry.is_socket()]

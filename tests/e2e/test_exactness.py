@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from exactness import Reference, Run, compare, deployment, prompts
+from exactness import Reference, compare, deployment, prompts
 
 from amusd_mp import Client, LocalCluster
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NEW_TOKENS = 48
 TEXTS = prompts(4)
 
-DRAFTS = {"bundled": "bundled:draft", "random": "random:bundled:draft", "none": None}
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+DRAFTS = ["bundled:draft", "random:bundled:draft"]
+WAYS = [("amusd", 1, 8), ("amusd", 16, 1), ("amusd", 16, 8), ("alternating", 4, 8)]
 
 
 @pytest.fixture(scope="module")
@@ -26,44 +27,23 @@ def reference() -> Reference:
     return Reference()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(DRAFTS))
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=DRAFTS)
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    model = DRAFTS[request.param]
-    async with LocalCluster(deployment(model)) as cluster, cluster.connect() as client:
-        if model is not None:
-            await client.wait_for_draft()
+    async with LocalCluster(deployment(request.param)) as cluster, cluster.connect() as client:
+        await client.wait_for_draft()
         yield client
 
 
-@pytest.mark.parametrize(
-    ("strategy", "lookahead", "at_once"), [("amusd", 1, 8), ("amusd", 16, 1), ("amusd", 16, 8), ("alternating", 4, 8)]
-)
-async def test_the_text_is_the_verify_models(
-    client: Client, reference: Reference, strategy: str, lookahead: int, at_once: int
-) -> None:
-    run = await compare(
-        client,
-        reference,
-        TEXTS,
-        NEW_TOKENS,
-        at_once=at_once,
-        what=f"{strategy} {lookahead}",
-        strategy=strategy,
-        lookahead=lookahead,
-    )
-    check(run, await drafting(client))
-
-
-async def drafting(client: Client) -> str | None:
-    """Return the model that drafts, None without one."""
-    return next((draft.model for draft in (await client.status()).drafts), None)
-
-
-def check(run: Run, draft: str | None) -> None:
+@pytest.mark.parametrize(("strategy", "lookahead", "at_once"), WAYS)
+async def test_with_a_draft(client: Client, reference: Reference, strategy: str, lookahead: int, at_once: int) -> None:
+    draft = (await client.status()).drafts[0].model
+    run = await compare(client, reference, TEXTS, NEW_TOKENS, at_once, strategy=strategy, lookahead=lookahead)
     assert not run.wrong
-    if draft is None:
-        assert run.proposed == 0
-    elif draft.startswith("random:"):
-        assert run.proposed > 0  # its guesses are verified, be it as a rare probe
-    else:
-        assert run.accepted > 0
+    run.check_use(draft, strategy, lookahead)
+
+
+async def test_without_a_draft(reference: Reference) -> None:
+    async with LocalCluster(deployment(None)) as cluster, cluster.connect() as client:
+        run = await compare(client, reference, TEXTS, NEW_TOKENS, 8)
+    assert not run.wrong
+    assert run.proposed == 0

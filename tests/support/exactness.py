@@ -115,6 +115,18 @@ class Run:
     def proposed(self) -> int:
         return sum(result.stats.proposed for result in self.results)
 
+    def check_use(self, draft: str, strategy: str, lookahead: int) -> None:
+        """Assert that proposals were verified, and a trained draft's accepted, where the rules make that certain.
+
+        Under alternating speculation the verify node awaits each round. Under amusd it does not: a lead that the next
+        commit contradicts (a random draft's always, and any lead of one that comes late) may never be verified.
+        """
+        trained = not draft.startswith("random:")
+        if strategy == "alternating":
+            assert self.proposed > 0
+        if trained and (strategy == "alternating" or lookahead > 1):
+            assert self.accepted > 0
+
     @property
     def row(self) -> str:
         """One line of the final table."""
@@ -137,12 +149,12 @@ async def compare(
     reference: Reference,
     texts: Sequence[str],
     new_tokens: int,
-    *,
     at_once: int,
-    what: str,
     **options: Any,
 ) -> Run:
     """Generate all texts, `at_once` at a time, and compare each with the reference. `options` go to `generate`."""
+    draft = next((draft.model for draft in (await client.status()).drafts), "none")
+    what = ", ".join(str(each) for each in (draft, *options.values()))
     expected = await asyncio.to_thread(reference.answers, texts, new_tokens)
     room = asyncio.Semaphore(at_once)
 
