@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
 from exactness import deployment, prompts
 
 from amusd_mp import LocalCluster
@@ -33,6 +34,7 @@ def left() -> tuple[set[int], int, set[str], set[str]]:
     return children(), len(os.listdir("/proc/self/fd")), threads, tasks
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_also_after_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "sockets"
     folder.mkdir(mode=0o700)

@@ -17,7 +17,7 @@ from exactness import Reference, deployment, prompts
 from amusd_mp import Client, GenerationResult, LocalCluster, SequenceLost
 from amusd_mp.core import limits
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 TEXTS = prompts(4)[:4]
 TOKENS = 96
@@ -181,7 +181,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 async def test_the_sequence_of_a_client_that_vanished_ends_with_its_lease(cluster: LocalCluster) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", VANISHING, cluster.url, stdout=asyncio.subprocess.PIPE
