@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from amusd_mp.client import Client, connect
-    from amusd_mp.cluster import LocalCluster
+    from amusd_mp.client.client import Client, connect
+    from amusd_mp.client.results import Chunk, GenerationResult, SpeculativeDecoding, Token
+    from amusd_mp.client.stream import Stream
     from amusd_mp.core.messages import Finish, Origin
     from amusd_mp.core.params import Strategy
     from amusd_mp.errors import (
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
         TransportError,
         UsageError,
     )
-    from amusd_mp.results import Chunk, GenerationResult, SpeculativeDecoding, Token
-    from amusd_mp.stream import Stream
+    from amusd_mp.launcher.cluster import LocalCluster
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "amusd_mp.client": ("Client", "connect"),
-    "amusd_mp.cluster": ("LocalCluster",),
+    "amusd_mp.client.client": ("Client", "connect"),
+    "amusd_mp.launcher.cluster": ("LocalCluster",),
     "amusd_mp.core.messages": ("Finish", "Origin"),
     "amusd_mp.core.params": ("Strategy",),
     "amusd_mp.errors": (
@@ -51,8 +51,8 @@ _HOMES = {
         "TransportError",
         "UsageError",
     ),
-    "amusd_mp.results": ("Chunk", "GenerationResult", "SpeculativeDecoding", "Token"),
-    "amusd_mp.stream": ("Stream",),
+    "amusd_mp.client.results": ("Chunk", "GenerationResult", "SpeculativeDecoding", "Token"),
+    "amusd_mp.client.stream": ("Stream",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

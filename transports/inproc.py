@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from amusd_mp.errors import AddressError, RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
-from amusd_mp.handlers import Handlers
-from amusd_mp.inbox import Inbox
 from amusd_mp.transport import (
     Dialer,
     Endpoint,
@@ -29,6 +27,8 @@ from amusd_mp.transport import (
     check_publication,
     check_request,
 )
+from amusd_mp.transport.handlers import Handlers
+from amusd_mp.transport.inbox import Inbox
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from typing import Final
 import zmq
 
 from amusd_mp.errors import RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
-from amusd_mp.handlers import CONCURRENT
 from amusd_mp.transport import Dialer, TransportOptions, check_request
+from amusd_mp.transport.handlers import CONCURRENT
 
 from . import zeromq_frames as wire
 from .zeromq_endpoint import ZeromqEndpoint

@@ -10,8 +10,8 @@ from __future__ import annotations
 import zmq
 
 from amusd_mp.errors import TransportClosed
-from amusd_mp.inbox import Inbox
 from amusd_mp.transport import Endpoint, Subscription, TransportOptions, check_prefix, check_publication
+from amusd_mp.transport.inbox import Inbox
 
 from . import zeromq_frames as wire
 from .zeromq_socket import Sockets

@@ -12,8 +12,8 @@ from typing import Final
 
 import zmq
 
-from amusd_mp.handlers import CONCURRENT, Handlers
 from amusd_mp.transport import Handler, Listener, TransportOptions
+from amusd_mp.transport.handlers import CONCURRENT, Handlers
 
 from . import zeromq_frames as wire
 from .zeromq_endpoint import ZeromqEndpoint

@@ -19,7 +19,7 @@ import typer
 from amusd_mp.errors import ConfigError, NotReady, OperationalError, TransportError, UsageError
 
 if TYPE_CHECKING:
-    from amusd_mp.client import Client
+    from amusd_mp.client.client import Client
 
 VARIABLE: Final = "AMUSD_MP_URL"
 
@@ -60,7 +60,7 @@ def find(url: str | None, config: Path | None, environ: Mapping[str, str] = os.e
 @asynccontextmanager
 async def reach(address: Address, timeout: float) -> AsyncIterator[Client]:
     """Connect within `timeout` seconds. Raises OperationalError saying what was tried and why that."""
-    from amusd_mp.client import connect
+    from amusd_mp.client.client import connect
 
     connected = False
     try:

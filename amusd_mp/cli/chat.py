@@ -15,8 +15,8 @@ import typer
 from amusd_mp.cli.address import Address, ConfigFile, ConnectTimeout, Url
 from amusd_mp.cli.generate import ShowDrafts
 from amusd_mp.cli.sampling import Sampling, with_sampling
+from amusd_mp.client.options import Options
 from amusd_mp.errors import AmusdError
-from amusd_mp.options import Options
 
 if TYPE_CHECKING:
     from amusd_mp.core.model import ModelCard

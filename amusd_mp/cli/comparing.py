@@ -15,8 +15,8 @@ from amusd_mp.core.params import Strategy
 from amusd_mp.errors import OperationalError
 
 if TYPE_CHECKING:
-    from amusd_mp.client import Client
-    from amusd_mp.results import GenerationResult
+    from amusd_mp.client.client import Client
+    from amusd_mp.client.results import GenerationResult
 
 TIMEOUT: Final = 60.0
 """Seconds one response may take: far more than it needs, so that a demo never hangs."""

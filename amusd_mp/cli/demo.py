@@ -16,7 +16,7 @@ from amusd_mp.cli.demo_prompts import PROMPTS, DemoPrompt
 
 if TYPE_CHECKING:
     from amusd_mp.cli.comparing import Comparison, Row
-    from amusd_mp.client import Client
+    from amusd_mp.client.client import Client
 
 SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
@@ -61,7 +61,7 @@ async def demonstrate(
     import tempfile
 
     from amusd_mp.cli.ready_made import ready_made
-    from amusd_mp.cluster import LocalCluster
+    from amusd_mp.launcher.cluster import LocalCluster
 
     where = f"on cores {cores[0]} and {cores[1]}" if cores else "not pinned to cores"
     typer.echo(f"Starting two processes, {where}: the bundled verify model and the draft that guesses for it.")
@@ -78,7 +78,7 @@ async def demonstrate(
 
 def two_cores() -> tuple[int, int] | None:
     """Return two cores that share no execution units as far as the system tells, None where nodes cannot be pinned."""
-    from amusd_mp.binding import allowed_cores
+    from amusd_mp.node.binding import allowed_cores
 
     cores = sorted(allowed_cores() or ())
     if len(cores) < 2:

@@ -20,9 +20,9 @@ def facts() -> Iterator[tuple[str, str]]:
     import sys
 
     from amusd_mp import __version__
-    from amusd_mp.binding import VISIBLE, allowed_cores
     from amusd_mp.cli.inspection import list_gpus
     from amusd_mp.node import known_roles
+    from amusd_mp.node.binding import VISIBLE, allowed_cores
 
     yield "amusd-mp", __version__
     yield "python", f"{platform.python_version()} ({platform.python_implementation()}) {sys.executable}"

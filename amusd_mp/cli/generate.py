@@ -15,9 +15,9 @@ from amusd_mp.cli.address import ConfigFile, ConnectTimeout, Url
 from amusd_mp.cli.sampling import Sampling, parse_ids, with_sampling
 
 if TYPE_CHECKING:
-    from amusd_mp.client import Client
-    from amusd_mp.options import Options, Prompt
-    from amusd_mp.results import GenerationResult, Token
+    from amusd_mp.client.client import Client
+    from amusd_mp.client.options import Options, Prompt
+    from amusd_mp.client.results import GenerationResult, Token
 
 ShowDrafts = Annotated[bool, typer.Option("--show-drafts", help="Mark tokens by who made them.")]
 

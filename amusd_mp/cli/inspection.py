@@ -17,11 +17,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
-from amusd_mp.binding import VISIBLE, allowed_cores, visible_device
 from amusd_mp.config import Deployment, NodeConfig, urls
 from amusd_mp.errors import ConfigError
 from amusd_mp.node import known_roles
-from amusd_mp.transport import ENTRY_POINT_GROUP, scheme_of
+from amusd_mp.node.binding import VISIBLE, allowed_cores, visible_device
+from amusd_mp.transport.contract import ENTRY_POINT_GROUP, scheme_of
 
 BUNDLED: Final = ("bundled:verify", "bundled:draft")
 NVIDIA_SMI_TIMEOUT: Final = 10.0

@@ -31,7 +31,7 @@ def command(
     """Run one node: a JSON line on standard output when ready, exit 0 after a drain (Ctrl-C or SIGTERM)."""
     from amusd_mp.config import Deployment, load_deployment
     from amusd_mp.errors import ConfigError
-    from amusd_mp.lifecycle import run_process
+    from amusd_mp.node.lifecycle import run_process
 
     def read() -> Deployment:
         flags = {f"nodes.{name}.model": model, f"nodes.{name}.device": device}

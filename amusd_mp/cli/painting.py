@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TextIO
 
+from amusd_mp.client.results import Chunk, GenerationResult
 from amusd_mp.core.messages import Origin
-from amusd_mp.results import Chunk, GenerationResult
 
 _RESET: Final = "\x1b[0m"
 _CONTROLS: Final = {

@@ -13,9 +13,9 @@ from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
+from amusd_mp.client.options import Options
 from amusd_mp.core.params import Strategy
 from amusd_mp.errors import RequestError
-from amusd_mp.options import Options
 
 
 def _flag(text: str, panel: str = "Sampling", metavar: str | None = None) -> Any:

@@ -12,8 +12,8 @@ from amusd_mp.cli.options import Debug, DrainTimeout, File, Format, Host, Sets
 from amusd_mp.log import LogFormat
 
 if TYPE_CHECKING:
-    from amusd_mp.launcher import Launcher
-    from amusd_mp.signals import StopSignals
+    from amusd_mp.launcher.launcher import Launcher
+    from amusd_mp.node.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ def command(
     import sys
 
     from amusd_mp.config import load_deployment
-    from amusd_mp.launcher import Launcher
+    from amusd_mp.launcher.launcher import Launcher
     from amusd_mp.log import Event, Renderer, configure, wants_colour
-    from amusd_mp.signals import StopSignals, exit_at_once
+    from amusd_mp.node.signals import StopSignals, exit_at_once
 
     deployment = load_deployment(file, sets or ())
     names = deployment.local_nodes(host)
@@ -63,7 +63,7 @@ async def keep_up(launcher: Launcher, signals: StopSignals, ready_file: Path | N
     import asyncio
     import sys
 
-    from amusd_mp.lifecycle import announce, forget, wake, write_ready_file
+    from amusd_mp.node.lifecycle import announce, forget, wake, write_ready_file
 
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     signals.watch(lambda: wake(loop, asked))

@@ -27,7 +27,7 @@ from amusd_mp.node import Node, NodeContext, find_role
 from amusd_mp.runtime import OnProgress, Runtime
 
 if TYPE_CHECKING:
-    from amusd_mp.client import Client
+    from amusd_mp.client.client import Client
 
 _NAMES: Final = count()
 
@@ -73,7 +73,7 @@ class InProcessCluster:
 
     def connect(self, **kwargs: Any) -> AbstractAsyncContextManager[Client]:
         """Connect a client to the verify node; arguments as for `amusd_mp.connect`."""
-        from amusd_mp.client import connect
+        from amusd_mp.client.client import connect
 
         return connect(self.url, **{"runtime": self._runtime, **kwargs})
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from amusd_mp.errors import RequestTimeout, TransportClosed, TransportError
-from amusd_mp.inbox import Inbox
 from amusd_mp.transport import (
     Dialer,
     Endpoint,
@@ -30,6 +29,7 @@ from amusd_mp.transport import (
     check_publication,
     check_request,
 )
+from amusd_mp.transport.inbox import Inbox
 
 Item = TypeVar("Item")
 

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 
 import pytest
 
-from amusd_mp.client import Client, connect
+from amusd_mp.client.client import Client, connect
 
 T = TypeVar("T")
 DEADLINE = 60.0

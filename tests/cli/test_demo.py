@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from amusd_mp.cli.comparing import ALONE, ASYNCHRONOUS, CONTENDERS, Comparison, best_alternating
+from amusd_mp.client.results import GenerationResult, Token
 from amusd_mp.core.messages import Counts, Finish, Origin
 from amusd_mp.errors import OperationalError
-from amusd_mp.results import GenerationResult, Token
 
 
 @pytest.fixture

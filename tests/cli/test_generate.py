@@ -14,9 +14,9 @@ import pytest
 
 from amusd_mp.cli.painting import Look, Painter, safe
 from amusd_mp.cli.sampling import Sampling
+from amusd_mp.client.options import Options
+from amusd_mp.client.results import Chunk, Token
 from amusd_mp.core.messages import Origin
-from amusd_mp.options import Options
-from amusd_mp.results import Chunk, Token
 
 PROMPT = "def fibonacci(n):\n"
 SPECULATE = ("--strategy", "alternating", "--lookahead", "5")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from amusd_mp.cluster import LocalCluster
 from amusd_mp.config import load_deployment
 from amusd_mp.errors import ConfigError, NodeFailed
-from amusd_mp.keeper import Backoff
-from amusd_mp.launcher import Launcher
+from amusd_mp.launcher.cluster import LocalCluster
+from amusd_mp.launcher.keeper import Backoff
+from amusd_mp.launcher.launcher import Launcher
 from amusd_mp.log import Event
 
 pytestmark = [

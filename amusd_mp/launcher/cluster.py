@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from amusd_mp.config import Deployment, load_deployment
 from amusd_mp.config.write import to_toml
-from amusd_mp.keeper import Backoff
-from amusd_mp.launcher import Launcher, RunningNode
-from amusd_mp.process import OnEvent
+from amusd_mp.launcher.keeper import Backoff
+from amusd_mp.launcher.launcher import Launcher, RunningNode
+from amusd_mp.launcher.process import OnEvent
 
 if TYPE_CHECKING:
-    from amusd_mp.client import Client
+    from amusd_mp.client.client import Client
 
 READY_TIMEOUT = 120.0
 DRAIN_TIMEOUT = 10.0
@@ -77,7 +77,7 @@ class LocalCluster:
 
     def connect(self, **kwargs: Any) -> AbstractAsyncContextManager[Client]:
         """Return a context that connects a client to the verify node; arguments as for `amusd_mp.connect`."""
-        from amusd_mp.client import connect
+        from amusd_mp.client.client import connect
 
         return connect(self.url, **kwargs)
 

@@ -11,10 +11,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from amusd_mp.client.results import Chunk, GenerationResult, Token
+from amusd_mp.client.switchboard import Switchboard
 from amusd_mp.core.limits import BEAT
-from amusd_mp.core.messages import Cancel, Committed, DigestEntry, Finish, Origin, Submit, Submitted, Sync, SyncPage
+from amusd_mp.core.messages import Committed, DigestEntry, Finish, Origin, Submit, Submitted, Sync, SyncPage
 from amusd_mp.core.replica import Contradiction, Replica
 from amusd_mp.errors import (
     AmusdError,
@@ -26,10 +28,6 @@ from amusd_mp.errors import (
     RequestError,
     SequenceLost,
 )
-from amusd_mp.results import Chunk, GenerationResult, Token
-
-if TYPE_CHECKING:
-    from amusd_mp.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +43,9 @@ class Stream:
     carry what had arrived.
     """
 
-    def __init__(self, client: Client, submit: Submit, timeout: float | None, now: Callable[[], float]) -> None:
+    def __init__(self, board: Switchboard, submit: Submit, timeout: float | None, now: Callable[[], float]) -> None:
         self.submit = submit
-        self._client = client
+        self._board = board
         self._timeout = timeout
         self._now = now
         self._replica = Replica(prompt_length=0)
@@ -71,7 +69,7 @@ class Stream:
 
     async def __aenter__(self) -> Self:
         self._began = self._now()
-        self._client._adopt(self)
+        self._board.adopt(self)
         try:
             submitted = await self._submit()
         except BaseException:
@@ -88,7 +86,7 @@ class Stream:
         """Submit, again while the verify node is full, within the stream's own timeout."""
         while True:
             try:
-                return await self._client._call(self.submit, Submitted, self._left())
+                return await self._board.call(self.submit, Submitted, self._left())
             except Busy as busy:
                 left = self._left()
                 if left is None or left <= busy.retry_after:
@@ -104,7 +102,7 @@ class Stream:
 
     def _leave(self) -> None:
         """Let go of the stream; if it has not ended, have the client cancel it. Never blocks, so cancel-safe."""
-        self._client._release(self, cancel=not self._replica.complete)
+        self._board.release(self, cancel=not self._replica.complete)
 
     def _left(self) -> float | None:
         return None if self._timeout is None else self._began + self._timeout - self._now()
@@ -218,12 +216,12 @@ class Stream:
     async def _catch_up(self) -> None:
         """Fetch what publications left out."""
         self._behind = False
-        life = self._client.incarnation
+        life = self._board.link.verify
         while not self._replica.complete and self._over is None:
             request = Sync(self.submit.sequence, life, self._replica.length)
             try:
                 async with asyncio.timeout(None) as self._asking:
-                    page = await self._client._call(request, SyncPage, self._left())
+                    page = await self._board.call(request, SyncPage, self._left())
             except TimeoutError:  # `_stop_asking`
                 return
             except SequenceLost as error:
@@ -279,7 +277,3 @@ class Stream:
             time_to_first_token=(self._first_at if self._first_at is not None else ended) - self._began,
             seconds=ended - self._began,
         )
-
-    def cancel_request(self, life: str) -> Cancel:
-        """Return the request that ends this sequence."""
-        return Cancel(self.submit.sequence, life)

@@ -14,8 +14,8 @@ from enum import Enum
 from typing import Final
 
 from amusd_mp.errors import NodeFailed
+from amusd_mp.launcher.process import NodeProcess, OnEvent
 from amusd_mp.log import Event
-from amusd_mp.process import NodeProcess, OnEvent
 
 WORKED: Final = 60.0
 """Seconds of being ready after which a failure counts as a first one again."""

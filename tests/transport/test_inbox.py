@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from amusd_mp.errors import TransportClosed
-from amusd_mp.inbox import Inbox
 from amusd_mp.transport import Received
+from amusd_mp.transport.inbox import Inbox
 
 
 def forget(inbox: Inbox) -> None:

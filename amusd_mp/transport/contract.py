@@ -13,8 +13,8 @@ the listener's other endpoints (opaque strings, `Listener.endpoints`) reach it i
 | `request`   | one reply or one typed error within the deadline, cancel-safe   | exactly-once                    |
 | `serve`     | one reply per request, an exception becomes an error reply      | deduplication                   |
 
-Every transport must pass `amusd_mp.testing.conformance`; `amusd_mp.inbox` and `amusd_mp.handlers` hold the two parts
-that are the same in all of them. An end belongs to the event loop it was opened on and is used from its thread alone.
+Every transport must pass `amusd_mp.testing.conformance`; `inbox` and `handlers` hold the two parts that are the same in
+all of them. An end belongs to the event loop it was opened on and is used from its thread alone.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from amusd_mp.command_line import CommandLines, from_here
 from amusd_mp.config import Deployment
 from amusd_mp.errors import ConfigError, NodeFailed
-from amusd_mp.keeper import Backoff, Keeper, State
+from amusd_mp.launcher.command_line import CommandLines, from_here
+from amusd_mp.launcher.keeper import Backoff, Keeper, State
+from amusd_mp.launcher.process import NodeProcess, OnEvent
 from amusd_mp.log import Event
-from amusd_mp.process import NodeProcess, OnEvent
 
 logger = logging.getLogger(__name__)
 

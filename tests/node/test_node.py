@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from amusd_mp import node
 from amusd_mp.errors import ConfigError
+from amusd_mp.node import contract as node
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
-from amusd_mp.binding import bind
 from amusd_mp.config import Deployment
 from amusd_mp.core.model import Loaded, ModelSpec
 from amusd_mp.errors import AmusdError, NodeFailed, UsageError
 from amusd_mp.log import Event, LogFormat, Renderer, configure, wants_colour
 from amusd_mp.node import Node, NodeContext, find_role
+from amusd_mp.node.binding import bind
+from amusd_mp.node.signals import StopSignals
 from amusd_mp.runtime import OnProgress, Runtime
-from amusd_mp.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from amusd_mp.handlers import CONCURRENT, Handlers
+from amusd_mp.transport.handlers import CONCURRENT, Handlers
 
 Replies = list[tuple[bytes, bool]]
 

@@ -16,10 +16,10 @@ from typing import Any, Final, NoReturn, cast, get_args
 import msgpack
 from pydantic import ValidationError
 
+from amusd_mp.codec.validation import check, validator
 from amusd_mp.core.limits import IDENTIFIER, PROTOCOL, PUBLICATION_BYTES, REQUEST_BYTES
 from amusd_mp.core.messages import TAGS, Envelope, Publication
 from amusd_mp.errors import ProtocolError
-from amusd_mp.validation import check, validator
 
 ARRAY: Final = 1 << 17
 """Elements of one array or map: the longest prompt REQUEST_BYTES can hold. Bounds what hostile bytes can allocate."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from amusd_mp.binding import allowed_cores, bind, pin, visible_device
 from amusd_mp.config import NodeConfig
 from amusd_mp.errors import ConfigError
+from amusd_mp.node.binding import allowed_cores, bind, pin, visible_device
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ async def test_cancelling_while_submitting_leaves_nothing(client: Client, cluste
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await until(lambda: cluster.idle and not client._to_cancel)
+    await until(lambda: cluster.idle and not client._board._to_cancel)
 
 
 async def test_closing_a_client_ends_its_streams_and_sequences(cluster: Cluster) -> None:

@@ -1,0 +1,140 @@
+"""The client: what an asyncio application embeds to have text written by a deployment.
+
+    async with amusd_mp.connect("tcp://10.0.0.1:5601") as client:
+        result = await client.generate("The capital of France is", max_tokens=32)
+
+One client serves any number of tasks over one connection. It loads no model library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Unpack
+
+from amusd_mp.client.options import Options, Prompt, to_params, to_prompt, to_speculation
+from amusd_mp.client.results import GenerationResult
+from amusd_mp.client.stream import Stream
+from amusd_mp.client.switchboard import Switchboard
+from amusd_mp.core import limits
+from amusd_mp.core.messages import Drain, Draining, StatusReport, StatusRequest, Submit
+from amusd_mp.core.model import ModelCard
+from amusd_mp.errors import RequestError
+from amusd_mp.runtime import Runtime
+from amusd_mp.tasks import task_group
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds `connect` tries by default: longer than a small model takes to load."""
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, timeout: float = CONNECT_TIMEOUT, runtime: Runtime | None = None
+) -> AsyncIterator[Client]:
+    """Connect to the verify node at `url`, for as long as the `async with` block lasts.
+
+    `timeout` in seconds bounds connecting alone. Raises AddressError (malformed, does not resolve), Unreachable or
+    RequestTimeout (nobody answers), NotReady (still loading), ProtocolError (another protocol version). When the block
+    is left, running streams are cancelled on the nodes, and no task, thread or socket stays behind.
+    """
+    runtime = runtime or Runtime()
+    board = Switchboard(url, runtime)
+    try:
+        await board.link.dial()
+        async with task_group() as tasks:
+            background = [
+                tasks.create_task(work(), name=f"{board.name} {name}")
+                for name, work in (("listens", board.listen), ("renews", board.renew), ("cancels", board.cancel))
+            ]
+            try:
+                await board.link.open(timeout)
+                yield Client(board, runtime)
+            finally:
+                await board.hang_up()
+                for task in background:
+                    task.cancel()
+    finally:
+        await board.link.close()
+
+
+class Client:
+    """Talks to one verify node. Made by `connect`; safe to use from many tasks of one loop."""
+
+    def __init__(self, board: Switchboard, runtime: Runtime) -> None:
+        self._board = board
+        self._link = board.link
+        self._runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"<Client {self._board!r}>"
+
+    @property
+    def model(self) -> ModelCard:
+        """The verify model's card."""
+        assert self._link.welcome is not None
+        return self._link.welcome.model
+
+    @property
+    def incarnation(self) -> str:
+        """The life of the verify node this client talks to."""
+        return self._link.verify
+
+    def stream(self, prompt: Prompt | None = None, **options: Unpack[Options]) -> Stream:
+        """Return a stream for one response to a text, token ids, or `messages`; nothing is sent before it is entered.
+
+        The options and their meaning: `amusd_mp.client.options.Options`. Raises RequestError for a prompt that is none
+        and for a value that no request may have, TypeError for an unknown option.
+        """
+        text, ids, messages = to_prompt(prompt, options.get("messages"))
+        assert self._link.welcome is not None
+        submit = Submit(
+            sequence=self._runtime.new_id(),
+            verify=self.incarnation,
+            client=self._link.sender.incarnation,
+            params=to_params(options, self.model, self._runtime.new_seed()),
+            text=text,
+            ids=ids,
+            messages=messages,
+            speculation=to_speculation(options, self._link.welcome.speculation),
+            show_rejected=options.get("show_rejected", False),
+        )
+        return Stream(self._board, submit, options.get("timeout"), self._runtime.now)
+
+    async def generate(self, prompt: Prompt | None = None, **options: Unpack[Options]) -> GenerationResult:
+        """Return one whole response. Options and errors are those of `stream` and of reading it."""
+        async with self.stream(prompt, **options) as stream:
+            return await stream.result()
+
+    async def sample(
+        self, prompt: Prompt | None = None, n: int = 1, **options: Unpack[Options]
+    ) -> tuple[GenerationResult, ...]:
+        """Return `n` responses to one prompt, written side by side; sample i uses `seed` + i.
+
+        If one fails, the others are cancelled and its error is raised.
+        """
+        if n < 1:
+            raise RequestError(f"n={n} must be at least 1", parameter="n")
+        first = options.get("seed")
+        seed = self._runtime.new_seed() if first is None else first
+        samples = []
+        async with task_group() as tasks:
+            for i in range(n):
+                mine = options.copy()
+                mine["seed"] = (seed + i) % 2**64
+                samples.append(tasks.create_task(self.generate(prompt, **mine), name=f"sample {i}"))
+        return tuple(task.result() for task in samples)
+
+    async def status(self, timeout: float = limits.REQUEST_TIMEOUT) -> StatusReport:
+        """Return how the verify node and its drafts are."""
+        return await self._link.call(StatusRequest(), StatusReport, timeout)
+
+    async def drain(self, timeout: float = limits.REQUEST_TIMEOUT) -> int:
+        """Have the verify node finish what runs and exit; return how many sequences still run."""
+        return (await self._link.call(Drain(self.incarnation), Draining, timeout)).sequences
+
+    async def wait_for_draft(self, timeout: float = 30.0) -> StatusReport:
+        """Return the verify node's status once a draft has joined. Raises TimeoutError after `timeout` seconds."""
+        async with asyncio.timeout(timeout):
+            await self._board.drafting.wait()
+            return await self.status()

@@ -1,0 +1,180 @@
+"""The connection that all streams of one client share: who hears what, whose lease is renewed, what is to be cancelled.
+
+It hands what arrives to the stream it belongs to, ends streams whose verify node is gone, renews leases, and sends the
+cancellations that streams left behind, so that leaving a stream never has to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol, TypeVar
+
+from amusd_mp.core import limits
+from amusd_mp.core.messages import (
+    Beat,
+    Cancel,
+    Cancelled,
+    Committed,
+    DigestEntry,
+    Envelope,
+    Message,
+    Renew,
+    Renewed,
+    Submit,
+    Welcome,
+    client_topic,
+)
+from amusd_mp.errors import AmusdError, OperationalError, SequenceLost, TransportClosed
+from amusd_mp.runtime import Runtime
+from amusd_mp.session.link import Link
+from amusd_mp.session.sender import Sender
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class Subscriber(Protocol):
+    """What the switchboard knows of a stream."""
+
+    submit: Submit
+
+    @property
+    def submitted(self) -> bool: ...
+
+    def hear(self, window: Committed) -> None: ...
+
+    def compare(self, entry: DigestEntry) -> None: ...
+
+    def fail(self, error: AmusdError) -> None: ...
+
+
+class Switchboard:
+    """One link, and the streams that use it, by sequence."""
+
+    def __init__(self, url: str, runtime: Runtime) -> None:
+        identity = runtime.new_id()
+        self.name = f"client-{identity[:8]}"
+        self.link = Link(
+            url,
+            Sender(self.name, identity),
+            runtime,
+            role="client",
+            prefixes=(client_topic(identity),),
+            on_publication=self._hear,
+            on_lost=self._lost,
+        )
+        self.drafting = asyncio.Event()  # set while the verify node's beats say that a draft is joined
+        self._streams: dict[str, Subscriber] = {}
+        self._to_cancel: dict[str, Cancel] = {}
+        self._cancel_now = asyncio.Event()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Switchboard {self.link!r} {len(self._streams)} streams>"
+
+    # ------------------------------------------------------------------------------------------ for streams
+
+    async def call(self, request: Message, expect: type[R], left: float | None) -> R:
+        """Send a request of a stream that has `left` seconds; errors are those of `Link.call`."""
+        return await self.link.call(
+            request, expect, limits.REQUEST_TIMEOUT if left is None else max(0.01, min(left, limits.REQUEST_TIMEOUT))
+        )
+
+    def adopt(self, stream: Subscriber) -> None:
+        """Hand a stream what arrives for it from now on. Raises TransportClosed once closed."""
+        if self._closing:
+            raise TransportClosed("this client is closed", address=self.link.url)
+        self._streams[stream.submit.sequence] = stream
+
+    def release(self, stream: Subscriber, cancel: bool) -> None:
+        """Let go of a stream, and see that its sequence is cancelled if it has not ended. Never waits."""
+        name = stream.submit.sequence
+        if self._streams.pop(name, None) is not None and cancel and self.link.alive:
+            self._to_cancel[name] = Cancel(name, stream.submit.verify)
+            self._cancel_now.set()
+
+    # ------------------------------------------------------------------------------------------ what arrives
+
+    def _hear(self, envelope: Envelope) -> None:
+        match envelope.body:
+            case Committed() as window:
+                stream = self._streams.get(window.sequence)
+                if stream is not None:
+                    stream.hear(window)
+            case Beat() as beat:
+                if beat.drafts:
+                    self.drafting.set()
+                else:
+                    self.drafting.clear()
+                for entry in beat.digest:
+                    stream = self._streams.get(entry.sequence)
+                    if stream is not None:
+                        stream.compare(entry)
+            case _:
+                pass
+
+    def _lost(self, welcome: Welcome | None) -> None:
+        """Every running stream is lost with the verify node's life."""
+        what = "began another life" if welcome is not None else f"has been silent for {limits.LIVENESS:g} s"
+        self._fail_all(SequenceLost(f"the verify node at {self.link.url} {what}"))
+
+    def _fail_all(self, error: AmusdError) -> None:
+        for stream in list(self._streams.values()):
+            stream.fail(error)
+
+    # ------------------------------------------------------------------------------------------ background
+
+    async def listen(self) -> None:
+        """Keep the link alive and hear what arrives, until cancelled. Raises what refuses this client for good."""
+        try:
+            await self.link.run()
+        except AmusdError as error:
+            self._fail_all(error)
+            raise
+
+    async def renew(self) -> None:
+        """Extend the leases of all streams, three times per lease, until cancelled."""
+        while True:
+            await asyncio.sleep(limits.LEASE / 3)
+            mine = tuple(self._streams)
+            if not mine:
+                continue
+            try:
+                renewed = await self.link.call(Renew(self.link.verify, mine), Renewed, limits.LEASE / 3)
+            except OperationalError as error:
+                log.debug("%s: leases not renewed: %s", self.name, error)
+                continue
+            for name in renewed.unknown:
+                stream = self._streams.get(name)
+                if stream is not None and stream.submitted:
+                    stream.fail(SequenceLost(f"the verify node at {self.link.url} no longer has this sequence"))
+
+    async def cancel(self) -> None:
+        """Send the cancellations that streams left behind, until cancelled itself."""
+        while True:
+            await self._cancel_now.wait()
+            self._cancel_now.clear()
+            await self._send_cancels()
+
+    async def _send_cancels(self) -> None:
+        while self._to_cancel:
+            request = next(iter(self._to_cancel.values()))
+            try:
+                await self.link.call(request, Cancelled, limits.REQUEST_TIMEOUT)
+            except OperationalError as error:  # its lease ends it
+                log.debug("%s: %s not cancelled: %s", self.name, request.sequence, error)
+            self._to_cancel.pop(request.sequence, None)
+
+    async def hang_up(self) -> None:
+        """Admit no stream any more and cancel those that still run, before the connection goes."""
+        self._closing = True
+        for stream in list(self._streams.values()):
+            stream.fail(TransportClosed("this client was closed", address=self.link.url))
+            self.release(stream, cancel=True)
+        try:
+            async with asyncio.timeout(limits.REQUEST_TIMEOUT):
+                await self._send_cancels()
+        except TimeoutError:
+            log.debug("%s: %d cancellations were not confirmed", self.name, len(self._to_cancel))

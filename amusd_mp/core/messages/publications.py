@@ -1,0 +1,125 @@
+"""What is published: the state of a sequence as *windows* that repeat what came before, and signs of life.
+
+A lost publication is repaired by the next one. Positions are absolute, the prompt included; `version` counts the
+commits of a sequence; `verify` names the incarnation of the verify node that is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amusd_mp.core.messages.words import Counts, Finish, NodeState
+from amusd_mp.core.step import TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A sequence exists. Prompt, parameters and seed come by `sync`."""
+
+    sequence: str
+    prompt_length: int
+    prompt_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The last output tokens of a sequence, `tokens` = positions start .. length.
+
+    `origins` has one `Origin` letter per token. `text` is the output text those tokens added, beginning at character
+    `text_start` of the output; `ends` says for each token how many characters the output had with it. `rejected` are
+    the proposed tokens that this commit refused, at positions from its last token's on, and `rejected_text` is what
+    they would have read, if the request has `show_rejected`. `finish` and `counts` come together, in the last commit.
+    """
+
+    sequence: str
+    version: int
+    start: int
+    tokens: tuple[int, ...]
+    length: int
+    origins: str
+    text: str = ""
+    text_start: int = 0
+    ends: tuple[int, ...] = ()
+    rejected: tuple[int, ...] = ()
+    rejected_text: str = ""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish: Finish | None = None
+    counts: Counts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft's whole window beyond `base`: a tree of guesses, or a chain when `parents` is None.
+
+    `version` is the commit it builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks`
+    count this draft's work on the sequence so far; `seconds` is what its latest step took.
+    """
+
+    sequence: str
+    verify: str
+    version: int
+    base: int
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...] | None = None
+    full: bool = False
+    drafted: int = 0
+    rollbacks: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DigestEntry:
+    """One line of a verify node's digest: enough to notice that something was missed."""
+
+    sequence: str
+    version: int
+    length: int
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """I am alive, this is what I am doing. The digest comes in `pages` pages per `cycle`, from the verify node only."""
+
+    state: NodeState
+    steps: int = 0
+    step_age: float = 0.0
+    busy: float = 0.0
+    drafts: int = 0
+    digest: tuple[DigestEntry, ...] = ()
+    page: int = 0
+    pages: int = 1
+    cycle: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The nonce of a `Hello`, published on the caller's own topic: proof that its subscription is live."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEntry:
+    """One sequence's part in a traced step."""
+
+    sequence: str
+    start: int
+    fed: int
+    proposed: int = 0
+    accepted: int = 0
+    emitted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepTrace:
+    """One device step, published under `trace/` only while somebody subscribes. Times are the node's own clock."""
+
+    role: str
+    number: int
+    began: float
+    ended: float
+    entries: tuple[TraceEntry, ...] = ()
+
+
+Publication = Opened | Committed | Draft | Beat | Barrier | StepTrace
