@@ -25,7 +25,11 @@ from dataclasses import dataclass
 from amusd_mp.core.proposals import expected_accepted
 
 PROBE_EVERY = 32
-"""Steps without using the proposals at hand after which one is tried, to notice that a draft has become good."""
+"""Steps without scoring a proposal after which one is tried; twice as many after each probe that brought nothing."""
+
+PROBE_RARELY = 512
+
+PROBE_TOKENS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class RowView:
     acceptance: running probability that a proposal is accepted
     next_in:    seconds until one more is expected, None if none is to be waited for
     gap:        committed tokens that the draft's newest window does not reach yet; it must first guess those right too
-    idle:       steps since proposals were last tried
+    probe:      nothing was scored for so long that it should be tried, to notice that a draft has become good
     """
 
     valid: int
@@ -44,7 +48,7 @@ class RowView:
     acceptance: float
     next_in: float | None = None
     gap: int = 0
-    idle: int = 0
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +167,6 @@ class Policy:
         alone = self.costs.estimate(len(rows), 0)
         if alone is None or not any(row.usable for row in rows):
             return self._go(tuple(min(row.valid, row.usable) for row in rows))
-        if any(row.idle >= PROBE_EVERY and row.valid and row.usable for row in rows):
-            return self._go(tuple(min(row.valid, row.usable, 2) if row.idle >= PROBE_EVERY else 0 for row in rows))
         price = self.price.of(len(rows), len(rows) / alone)
         k = self._best(rows, price)
         wait = self._patience(rows, k, price) if may_wait else None
@@ -179,7 +181,7 @@ class Policy:
             self.trust.learn(not missed)
         else:
             self.trust.recover()
-        return self._go(tuple(min(k, row.valid, row.usable) for row in rows), missed)
+        return self._go(tuple(min(max(k, PROBE_TOKENS * row.probe), row.valid, row.usable) for row in rows), missed)
 
     def _go(self, ks: tuple[int, ...], missed: bool = False) -> Decision:
         self._deadline = None
@@ -209,4 +211,7 @@ class Policy:
             row.acceptance ** (k + 1 + row.gap) for row in coming if (row.next_in or 0.0) <= soonest
         )
         worth = more / price - (self._seconds(rows, k + 1) - self._seconds(rows, k))
-        return worth if worth > soonest else None
+        if worth > soonest:
+            return worth
+        probing = any(row.probe and not row.valid for row in coming)
+        return 2 * soonest + self._seconds(rows, 0) if probing else None

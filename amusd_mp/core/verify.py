@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from amusd_mp.core.messages import Committed, Draft, Finish
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
-from amusd_mp.core.policy import Policy, RowView
+from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY, Policy, RowView
 from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult
@@ -207,6 +207,7 @@ class VerifyCore:
         evidence = sequence.proposals.by_draft.get(proposal.draft)
         if evidence is not None and proposal.tokens:
             evidence.judge(len(proposal.tokens), accepted)
+            sequence.probe_after = PROBE_EVERY if accepted else min(2 * sequence.probe_after, PROBE_RARELY)
             self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)
@@ -261,9 +262,7 @@ class VerifyCore:
             self._wake_by(decision.wait_until)
             return []
         for (part, view), k in zip(open_choice, decision.ks, strict=True):
-            part.sequence.idle_steps = part.sequence.idle_steps + 1 if view.valid and not k else 0
-            if decision.missed and view.next_in is not None:
-                part.sequence.proposals.mark_missed()
+            part.sequence.tried(k, missed=decision.missed and view.next_in is not None)
             rounds.append(Part(part.sequence, part.proposal.cut(k)))
         return rounds
 
@@ -276,7 +275,7 @@ class VerifyCore:
             acceptance=proposal.acceptance if valid else sequence.proposals.best_acceptance,
             next_in=next_in,
             gap=gap,
-            idle=sequence.idle_steps,
+            probe=sequence.unscored >= sequence.probe_after,
         )
 
     def _next_in(self, sequence: VerifySequence, now: float) -> tuple[float | None, int]:

@@ -13,6 +13,7 @@ from amusd_mp.core.limits import PAGE_CHARACTERS, PAGE_LOGPROBS, PAGE_TOKENS, WI
 from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origin, SyncPage
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
+from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY
 from amusd_mp.core.proposals import ProposalStore
 from amusd_mp.core.step import Picked, TokenLogprob
 from amusd_mp.core.tempo import CommitTimes
@@ -60,7 +61,8 @@ class VerifySequence:
     counts: Counts | None = None
     committed_at: float = 0.0
     commits: CommitTimes = field(default_factory=CommitTimes)
-    idle_steps: int = 0  # steps with proposals at hand and none used, since the last probe
+    unscored: int = 0  # steps since a proposal was last scored, or waited for in vain
+    probe_after: int = PROBE_EVERY  # how many of them are too many
 
     @property
     def length(self) -> int:
@@ -84,6 +86,14 @@ class VerifySequence:
         if self.params.max_tokens is not None:
             left = min(left, self.params.max_tokens - self.outputs)
         return max(0, min(left - 1, self.speculation.lookahead))
+
+    def tried(self, k: int, missed: bool) -> None:
+        """Note that a step scores k proposals, and whether it waited in vain for one."""
+        self.unscored = 0 if k else self.unscored + 1
+        if missed:
+            self.proposals.mark_missed()
+            if self.unscored >= self.probe_after:
+                self.unscored, self.probe_after = 0, min(2 * self.probe_after, PROBE_RARELY)
 
     def append(self, token: int, origin: Origin, logprob: TokenLogprob | None = None) -> Finish | None:
         """Commit one token and return why the sequence ends with it, or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amusd_mp.core.policy import PROBE_EVERY, Policy, RowView, StepCosts
+from amusd_mp.core.policy import Policy, RowView, StepCosts
 
 
 def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
@@ -100,8 +100,15 @@ def test_waits_that_never_pay_are_given_up_and_tried_again_later() -> None:
 
 
 def test_unused_proposals_are_probed_now_and_then() -> None:
-    decision = learned(0.020, growth=0.5).decide([view(4, 0.01, idle=PROBE_EVERY), view(4, 0.01)], now=0)
+    decision = learned(0.020, growth=0.5).decide([view(4, 0.01, probe=True), view(4, 0.01)], now=0)
     assert decision.ks == (2, 0)
+
+
+def test_a_probe_waits_for_a_token_that_would_not_pay_but_not_for_long() -> None:
+    policy = learned(0.020)
+    waiting = policy.decide([view(0, 0.01, next_in=0.010, probe=True)], now=0)
+    assert waiting.wait_until == pytest.approx(0.040)
+    assert policy.decide([view(0, 0.01, next_in=0.0, probe=True)], now=0.041).missed
 
 
 def test_it_never_uses_more_than_can_be_committed() -> None:
