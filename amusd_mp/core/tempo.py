@@ -54,20 +54,22 @@ class Tempo:
         """Learn a sequence's running acceptance."""
         self.acceptance += SMOOTHING * (acceptance - self.acceptance)
 
-    def next_in(self, evidence: Evidence, length: int, now: float) -> float | None:
+    def next_in(self, evidence: Evidence, length: int, committed_at: float, now: float) -> float | None:
         """Return seconds until the draft's next usable token, for a sequence of `length` committed ones.
 
+        A draft that was contradicted, or whose lead was full, goes on when it hears of a commit; else it is under way.
         None while unknown, and for a token so overdue that nothing is known of it any more.
         """
-        if self.period is None or self.turnaround is None:
-            return None
-        if evidence.broken_at is not None:
-            due = evidence.broken_at + self.turnaround
+        if evidence.broken_at is not None or evidence.window.full:
+            if self.turnaround is None:
+                return None
+            began = evidence.broken_at if evidence.broken_at is not None else committed_at
+            due, patience = began + self.turnaround, self.turnaround
         else:
-            due = evidence.arrived + self.period * (1 + evidence.gap(length))
-        if due < now - self.period - self.turnaround:
-            return None
-        return max(0.0, due - now)
+            if self.period is None:
+                return None
+            due, patience = evidence.arrived + self.period * (1 + evidence.gap(length)), self.period
+        return None if due < now - 2 * patience else max(0.0, due - now)
 
 
 def _mean(old: float | None, new: float) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from amusd_mp.core.messages import Committed, Draft, Finish
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
-from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY, Policy, RowView
+from amusd_mp.core.policy import Policy, RowView
 from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult
@@ -207,7 +207,6 @@ class VerifyCore:
         evidence = sequence.proposals.by_draft.get(proposal.draft)
         if evidence is not None and proposal.tokens:
             evidence.judge(len(proposal.tokens), accepted)
-            sequence.probe_after = PROBE_EVERY if accepted else min(2 * sequence.probe_after, PROBE_RARELY)
             self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)
@@ -285,7 +284,7 @@ class VerifyCore:
         for draft, evidence in sequence.proposals.by_draft.items():
             if evidence.missed or evidence.full_at(sequence.version):
                 continue
-            seconds = self._tempos[draft].next_in(evidence, sequence.length, now)
+            seconds = self._tempos[draft].next_in(evidence, sequence.length, sequence.committed_at, now)
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest, gap = seconds, evidence.gap(sequence.length)
         return soonest, gap

@@ -88,12 +88,18 @@ class VerifySequence:
         return max(0, min(left - 1, self.speculation.lookahead))
 
     def tried(self, k: int, missed: bool) -> None:
-        """Note that a step scores k proposals, and whether it waited in vain for one."""
-        self.unscored = 0 if k else self.unscored + 1
+        """Note that a step scores k proposals, and whether it waited in vain for one.
+
+        Scoring by itself brings the next probe back to its first distance, a probe doubles it.
+        """
         if missed:
             self.proposals.mark_missed()
-            if self.unscored >= self.probe_after:
-                self.unscored, self.probe_after = 0, min(2 * self.probe_after, PROBE_RARELY)
+        if self.unscored >= self.probe_after and (k or missed):
+            self.unscored, self.probe_after = 0, min(2 * self.probe_after, PROBE_RARELY)
+        elif k:
+            self.unscored, self.probe_after = 0, PROBE_EVERY
+        else:
+            self.unscored += 1
 
     def append(self, token: int, origin: Origin, logprob: TokenLogprob | None = None) -> Finish | None:
         """Commit one token and return why the sequence ends with it, or None."""
