@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 from amusd_mp import transport
@@ -43,8 +44,9 @@ ROLES = ("draft", "client", "observer")
 RETIRED_KEPT = 1024  # retired incarnations remembered; random ids never return, so this only bounds memory
 
 
+@cache
 def packages() -> tuple[tuple[str, str], ...]:
-    """Return the versions a peer may want to compare."""
+    """Return the versions a peer may want to compare. Read once: it opens files, and goes with every hello."""
     return tuple((name, version(name)) for name in ("amusd-mp", "torch", "transformers", "pyzmq"))
 
 
