@@ -99,6 +99,12 @@ class NodeConfig(Section):
         default=False,
         description="pad every pass to one of few shapes: text repeats in low precision, each pass costs all rows",
     )
+    pad_layers: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="benchmarks only: layers added that cost what a layer costs and change no token; always labelled",
+    )
     draft_temperature: float | None = Field(
         default=None, ge=0, le=100, description="temperature a draft node guesses with; absent: the request's own"
     )
@@ -122,6 +128,7 @@ class NodeConfig(Section):
             trust_remote_code=self.trust_remote_code,
             attention=self.attention,
             fixed_shapes=self.fixed_shapes,
+            pad_layers=self.pad_layers,
         )
 
 

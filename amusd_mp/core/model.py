@@ -52,6 +52,7 @@ class ModelSpec:
     threads:        CPU threads of the device, None: torch's default
     attention:      "slot" (our own) or "sdpa"
     fixed_shapes:   pad every pass to one of few shapes, so that low precision rounds the same whatever else is served
+    pad_layers:     layers added that change nothing and cost what a layer costs (benchmarks; the card's name tells)
     """
 
     model: str
@@ -64,6 +65,7 @@ class ModelSpec:
     trust_remote_code: bool = False
     attention: str = "slot"
     fixed_shapes: bool = False
+    pad_layers: int = 0
 
 
 class Model(Protocol):

@@ -18,6 +18,7 @@ from amusd_mp.core.model import ModelCard, ModelSpec
 from amusd_mp.engine import attention, support
 from amusd_mp.engine.check import check
 from amusd_mp.engine.model import SlotModel
+from amusd_mp.engine.padding import pad, padded_name
 from amusd_mp.engine.random_init import randomize
 from amusd_mp.engine.source import Source, explained, resolve
 from amusd_mp.engine.tokenizer import ModelTokenizer
@@ -50,6 +51,8 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
     _known(spec, "attention", spec.attention, tuple(ATTENTION))
     if spec.max_sequences < 1:
         raise ModelError(f"{spec.model}: max_sequences must be at least 1, not {spec.max_sequences}", model=spec.model)
+    if spec.pad_layers < 0:
+        raise ModelError(f"{spec.model}: pad_layers must not be negative, as {spec.pad_layers} is", model=spec.model)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -66,7 +69,7 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
         net = _weights(spec, source, config, origin)
         _refuse(spec, config, type(net))
         progress("device", 0.7)
-        net = net.to(device).eval()  # type: ignore[arg-type]
+        net = pad(net.to(device).eval(), spec.pad_layers, spec.model)  # type: ignore[arg-type]
     card = _card(spec, net, tokenizer, length, _attach(spec, net))
     progress("check", 0.8)
     check(net, card)
@@ -186,7 +189,7 @@ def _card(spec: ModelSpec, net: PreTrainedModel, tokenizer: ModelTokenizer, leng
     stated = getattr(generation, "eos_token_id", None)
     eos = set(stated if isinstance(stated, list) else [stated]) | {tokenizer.eos_id}
     return ModelCard(
-        name=spec.model,
+        name=padded_name(spec.model, spec.pad_layers),
         fingerprint=fingerprint,
         max_length=length,
         eos_ids=tuple(sorted(at for at in eos if isinstance(at, int) and 0 <= at < fingerprint.vocabulary)),

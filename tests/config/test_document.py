@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
 KEYS = {
     "nodes": {
         *("role", "model", "device", "dtype", "host", "listen", "address", "dial", "threads", "cores"),
-        *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "fixed_shapes"),
+        *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "fixed_shapes", "pad_layers"),
         *("draft_temperature", "restart"),
     },
     "speculation": {"strategy", "lookahead"},
