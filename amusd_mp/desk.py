@@ -15,11 +15,13 @@ from dataclasses import replace
 from functools import partial
 
 from amusd_mp.core.ledger import Ledger, Refusal
-from amusd_mp.core.limits import LOOKAHEAD_MAX
+from amusd_mp.core.limits import LOOKAHEAD_MAX, PAGE_CHARACTERS, PAGE_TOKENS, PROMPT_TOKENS
 from amusd_mp.core.messages import (
     Cancel,
     Cancelled,
     Committed,
+    Detokenize,
+    Detokenized,
     ErrorCode,
     Finish,
     Opened,
@@ -30,6 +32,8 @@ from amusd_mp.core.messages import (
     Submitted,
     Sync,
     SyncPage,
+    Tokenize,
+    Tokenized,
     sequence_topic,
 )
 from amusd_mp.core.model import ModelCard, Tokenizer
@@ -130,6 +134,36 @@ class Desk:
         self.finished += 1
         self.output_tokens += sequence.outputs
 
+    async def tokenize(self, request: Tokenize) -> Tokenized:
+        """Return a prompt's ids. Raises Refusal for more of them than an answer holds."""
+        ids = await self._executor.run(partial(self._encode, request))
+        if len(ids) > PROMPT_TOKENS:
+            raise Refusal(
+                ErrorCode.INVALID,
+                f"the prompt has {len(ids)} tokens, and an answer holds {PROMPT_TOKENS}; ask for it in parts",
+                field="prompt",
+            )
+        return Tokenized(ids)
+
+    async def detokenize(self, request: Detokenize) -> Detokenized:
+        """Return how ids read. Raises Refusal for ids that are none, and for more than an answer holds."""
+        self._check_ids("tokens", request.ids)
+        if len(request.ids) > PAGE_TOKENS:
+            raise Refusal(
+                ErrorCode.INVALID, f"{len(request.ids)} tokens; at most {PAGE_TOKENS} at once", field="tokens"
+            )
+        parts = [(each,) for each in request.ids] if request.apart else [request.ids]
+        texts = await self._executor.run(lambda: tuple(map(self._tokenizer.decode, parts)))
+        if sum(map(len, texts)) > PAGE_CHARACTERS:
+            raise Refusal(ErrorCode.INVALID, f"the text has over {PAGE_CHARACTERS} characters", field="tokens")
+        return Detokenized(texts)
+
+    def read(self, name: str, tokens: tuple[int, ...]) -> str:
+        """Return how guessed tokens of a live sequence read; "" for ids that are none."""
+        sequence = self._core.live.get(name)
+        known = all(token < self._card.fingerprint.vocabulary for token in tokens)
+        return self._read(sequence.ids, tokens) if sequence is not None and tokens and known else ""
+
     def close(self) -> None:
         """Release the tokenizer's thread."""
         self._executor.close()
@@ -154,8 +188,8 @@ class Desk:
                 retry_after=RETRY_AFTER,
             )
 
-    def _encode(self, submit: Submit) -> tuple[int, ...]:
-        if submit.ids is not None:
+    def _encode(self, submit: Submit | Tokenize) -> tuple[int, ...]:
+        if isinstance(submit, Submit) and submit.ids is not None:
             return submit.ids
         if submit.text is not None:
             return self._tokenizer.encode(submit.text)

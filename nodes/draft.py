@@ -32,6 +32,7 @@ from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.session.link import Link
 from amusd_mp.session.sender import Sender
+from amusd_mp.session.trace import Tracer
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class DraftNode(Node):
         self._fetch = asyncio.Event()
         self._drained = asyncio.Event()
         self._step_began: float | None = None
+        self._tracer = Tracer("draft", self._runtime.now)
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -125,11 +127,14 @@ class DraftNode(Node):
                 self._work.clear()
                 await self._work.wait()
                 continue
+            begun = self._tracer.begin(step)
             self._step_began = self._runtime.now()
             result = await self._device.run(partial(model.run, step))
             self._step_began = None
             for window in core.apply(result, link.verify):
                 link.publish(self._topic, window)
+            if begun is not None:
+                link.publish(self._topic, self._tracer.drafted(begun, result))
 
     async def _join(self) -> None:
         """Find the verify node, however long it takes; only a refusal ends the node."""
@@ -169,6 +174,8 @@ class DraftNode(Node):
                 self._want(name)
             case Beat() as beat:
                 self._compare(beat)
+                if beat.watched:
+                    self._tracer.watch()
             case _:
                 pass
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
 
 from amusd_mp import transport
@@ -20,6 +21,7 @@ from amusd_mp.core.messages import (
     Beat,
     Cancel,
     Committed,
+    Detokenize,
     Draft,
     DraftStatus,
     Drain,
@@ -34,9 +36,14 @@ from amusd_mp.core.messages import (
     Reply,
     StatusReport,
     StatusRequest,
+    StepTrace,
     Submit,
     Sync,
+    Tokenize,
+    Watch,
+    Watching,
     sequence_topic,
+    trace_topic,
 )
 from amusd_mp.core.model import Loaded
 from amusd_mp.core.verify import VerifyCore
@@ -48,6 +55,7 @@ from amusd_mp.runtime import OnProgress
 from amusd_mp.session.fitness import compare
 from amusd_mp.session.hub import Hub, Peer, packages
 from amusd_mp.session.sender import Sender
+from amusd_mp.session.trace import Tracer
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -70,6 +78,7 @@ class VerifyNode(Node):
         self._began = 0.0
         self._step_began: float | None = None
         self._cycle = 0
+        self._tracer = Tracer("verify", self._runtime.now)
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -148,11 +157,14 @@ class VerifyNode(Node):
             if step is None:
                 await self._rest(core.wake_at)
                 continue
+            begun = self._tracer.begin(step, core.live)
             self._step_began = now()
             result = await self._device.run(partial(model.run, step))
             self._step_began = None
             for sequence in core.apply(result, now()):
                 self._settle(sequence)
+            if begun is not None:
+                self._show(replace(self._tracer.verified(begun), node=self.context.name))
 
     async def _rest(self, until: float | None) -> None:
         """Sleep until something arrives, or until `until` on the runtime's clock."""
@@ -172,6 +184,11 @@ class VerifyNode(Node):
     def _publish(self, sequence: VerifySequence, message: Opened | Committed) -> None:
         assert self._hub is not None
         self._hub.publish(sequence_topic(sequence.client, sequence.name), message)
+
+    def _show(self, step: StepTrace) -> None:
+        """Tell a step to whoever watches."""
+        assert self._hub is not None
+        self._hub.publish(trace_topic(step.node), step)
 
     async def _beat(self) -> None:
         """Say that we live, end what nobody renews, let go of the silent, and notice a device that hangs."""
@@ -214,6 +231,7 @@ class VerifyNode(Node):
                 page=page,
                 pages=len(cut),
                 cycle=self._cycle,
+                watched=self._tracer.watched,
             )
             self._hub.publish(BEAT_TOPIC, beat)
 
@@ -224,6 +242,8 @@ class VerifyNode(Node):
         assert self._hub is not None
         self._core.join_draft(peer.incarnation)
         body = envelope.body
+        if isinstance(body, StepTrace):
+            self._repeat(peer, body)
         if not isinstance(body, Draft):
             return
         if body.verify != self._sender.incarnation:
@@ -233,6 +253,13 @@ class VerifyNode(Node):
             self._work.set()
         else:
             self._hub.counters["useless_window"] += 1
+
+    def _repeat(self, peer: Peer, step: StepTrace) -> None:
+        """Tell a draft's step to whoever watches: clients hear this node alone."""
+        if self._desk is None or not self._tracer.watched:
+            return
+        read = tuple(replace(each, text=self._desk.read(each.sequence, each.tokens)) for each in step.entries)
+        self._show(replace(step, role="draft", node=peer.node, heard=self._runtime.now(), entries=read))
 
     def _leave(self, peer: Peer) -> None:
         if peer.role == "draft":
@@ -263,6 +290,14 @@ class VerifyNode(Node):
                 return desk.renew(request)
             case Cancel():
                 return desk.cancel(request)
+            case Tokenize():
+                return await desk.tokenize(request)
+            case Detokenize():
+                return await desk.detokenize(request)
+            case Watch():
+                if self._tracer.watch():
+                    self._tell()  # drafts need not wait for the next beat
+                return Watching(limits.WATCH)
             case Drain():
                 self.drain()
                 return Draining(len(self._core.live))

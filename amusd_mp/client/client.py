@@ -9,16 +9,27 @@ One client serves any number of tasks over one connection. It loads no model lib
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Unpack
 
-from amusd_mp.client.options import Options, Prompt, to_params, to_prompt, to_speculation
+from amusd_mp.client.options import Messages, Options, Prompt, to_params, to_prompt, to_speculation
 from amusd_mp.client.results import GenerationResult
 from amusd_mp.client.stream import Stream
 from amusd_mp.client.switchboard import Switchboard
+from amusd_mp.client.watching import Steps, watching
 from amusd_mp.core import limits
-from amusd_mp.core.messages import Drain, Draining, StatusReport, StatusRequest, Submit
+from amusd_mp.core.messages import (
+    Detokenize,
+    Detokenized,
+    Drain,
+    Draining,
+    StatusReport,
+    StatusRequest,
+    Submit,
+    Tokenize,
+    Tokenized,
+)
 from amusd_mp.core.model import ModelCard
 from amusd_mp.errors import RequestError
 from amusd_mp.runtime import Runtime
@@ -128,6 +139,26 @@ class Client:
     async def status(self, timeout: float = limits.REQUEST_TIMEOUT) -> StatusReport:
         """Return how the verify node and its drafts are."""
         return await self._link.call(StatusRequest(), StatusReport, timeout)
+
+    async def tokenize(
+        self, text: str | None = None, *, messages: Messages | None = None, timeout: float = limits.REQUEST_TIMEOUT
+    ) -> tuple[int, ...]:
+        """Return the ids that a text or a conversation becomes. Raises RequestError."""
+        plain, _, turns = to_prompt(text, messages)
+        return (await self._link.call(Tokenize(self.incarnation, plain, turns), Tokenized, timeout)).ids
+
+    async def detokenize(self, ids: Sequence[int], *, timeout: float = limits.REQUEST_TIMEOUT) -> str:
+        """Return how ids read, special tokens left out. Raises RequestError."""
+        reply = await self._link.call(Detokenize(self.incarnation, tuple(ids)), Detokenized, timeout)
+        return reply.texts[0]
+
+    async def pieces(self, ids: Sequence[int], *, timeout: float = limits.REQUEST_TIMEOUT) -> tuple[str, ...]:
+        """Return how each id reads by itself: "" for a special one, U+FFFD for a part of a character."""
+        return (await self._link.call(Detokenize(self.incarnation, tuple(ids), True), Detokenized, timeout)).texts
+
+    def watch(self) -> AbstractAsyncContextManager[Steps]:
+        """Return a context that gives every step of every node as it ends, to be iterated."""
+        return watching(self._link)
 
     async def drain(self, timeout: float = limits.REQUEST_TIMEOUT) -> int:
         """Have the verify node finish what runs and exit; return how many sequences still run."""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator
 
 from amusd_mp.core.limits import DIGEST_PAGE, IDENTIFIER, LOGPROBS, LOOKAHEAD_MAX, STOP_STRINGS, TOPIC_BYTES
-from amusd_mp.core.messages import Beat, Committed, Draft, Hello, Message, StepTrace, Submit, SyncPage
+from amusd_mp.core.messages import Beat, Committed, Draft, Hello, Message, StepTrace, Submit, SyncPage, Tokenize
 
 Leaf = Mapping[str, Mapping[str, object]]
 """Constraints by the pydantic schema type ("int", "float", "str", "tuple") that they belong to."""
@@ -149,6 +149,10 @@ def _check_submit(body: Submit) -> str:
     return "" if len(given) == 1 else "exactly one of text, ids and messages must be given"
 
 
+def _check_tokenize(body: Tokenize) -> str:
+    return "" if (body.text is None) != (body.messages is None) else "exactly one of text and messages must be given"
+
+
 def _check_beat(body: Beat) -> str:
     return "" if body.page < body.pages else "page is not below pages"
 
@@ -166,6 +170,7 @@ CHECKS: Final[Mapping[type[Message], Callable[[Any], str]]] = {
     Committed: _check_committed,
     SyncPage: _check_page,
     Submit: _check_submit,
+    Tokenize: _check_tokenize,
     Beat: _check_beat,
     Hello: _check_hello,
     StepTrace: _check_trace,

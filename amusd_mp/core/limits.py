@@ -21,7 +21,10 @@ PAGE_LOGPROBS: Final = 512
 """Tokens in one `sync` page with log probabilities: up to 21 of them each, about 300 bytes a token."""
 
 PAGE_CHARACTERS: Final = 65536
-"""Characters of text in one `sync` page, of at most four bytes each."""
+"""Characters of text in one `sync` page or answer, of at most four bytes each."""
+
+PROMPT_TOKENS: Final = 65536
+"""Ids that `tokenize` answers with at most, of at most five bytes each."""
 
 DIGEST_PAGE: Final = 256
 """Sequences in one beat."""
@@ -39,6 +42,9 @@ LIVENESS: Final = 2.0
 
 LEASE: Final = 10.0
 """A sequence lives this long without a renewal from its client."""
+
+WATCH: Final = 3.0
+"""Steps are told for this long after somebody asked to see them: a watcher that vanished costs no longer."""
 
 RETAIN: Final = 60.0
 """Finished sequences stay readable, and cancelled unknown ids stay refused, for this long."""

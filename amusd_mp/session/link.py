@@ -101,6 +101,11 @@ class Link:
             self._dialer = await transport.dial(self.url)
             self._subscriptions = [self._dialer.subscribe(prefix) for prefix in self._prefixes]
 
+    def subscribe(self, prefix: str) -> transport.Subscription:
+        """Return a further interest in what the verify node publishes, for the caller to read and close."""
+        assert self._dialer is not None
+        return self._dialer.subscribe(prefix)
+
     async def open(self, timeout: float) -> Welcome:
         """Say hello until the verify node is ready and what it publishes arrives here, for at most `timeout` seconds.
 

@@ -55,7 +55,7 @@ def unreadable(error: DecodeError) -> ErrorReply:
     if error.tag == "submit" and table in ("params", "speculation") and rest:
         name = rest.partition(".")[0]
         return ErrorReply(ErrorCode.INVALID, error.reason.removeprefix(f"{table}."), field=name)
-    if error.tag == "submit" and table in PROMPTS:
+    if error.tag in ("submit", "tokenize") and table in PROMPTS:
         return ErrorReply(ErrorCode.INVALID, error.reason, field=PROMPTS[table])
     return ErrorReply(ErrorCode.MALFORMED, str(error), field=error.field)
 

@@ -38,6 +38,7 @@ from amusd_mp.core.messages import (
     Submit,
     Sync,
     SyncPage,
+    Tokenize,
 )
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.step import TokenLogprob
@@ -138,6 +139,8 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
             values[spare] = None
         if values["text"] is None and not values["ids"]:
             values["ids"], values["messages"] = None, values["messages"] or ()
+    if kind is Tokenize:
+        values["messages"] = None if values["text"] is not None else values["messages"] or ()
     if kind is Beat:
         values["pages"] = values["page"] % 1000 + 1
         values["page"] %= 1000

@@ -23,6 +23,8 @@ from amusd_mp.core.messages.requests import (
     Cancel,
     Cancelled,
     ChatMessage,
+    Detokenize,
+    Detokenized,
     DraftStatus,
     Drain,
     Draining,
@@ -39,6 +41,10 @@ from amusd_mp.core.messages.requests import (
     Submitted,
     Sync,
     SyncPage,
+    Tokenize,
+    Tokenized,
+    Watch,
+    Watching,
     Welcome,
 )
 from amusd_mp.core.messages.topics import (
@@ -49,6 +55,7 @@ from amusd_mp.core.messages.topics import (
     client_topic,
     draft_topic,
     sequence_topic,
+    trace_topic,
 )
 from amusd_mp.core.messages.words import (
     Counts,
@@ -73,6 +80,9 @@ TAGS: dict[str, type[Message]] = {
     "cancel": Cancel,
     "status": StatusRequest,
     "drain": Drain,
+    "watch": Watch,
+    "tokenize": Tokenize,
+    "detokenize": Detokenize,
     "welcome": Welcome,
     "submitted": Submitted,
     "page": SyncPage,
@@ -80,6 +90,9 @@ TAGS: dict[str, type[Message]] = {
     "cancelled": Cancelled,
     "report": StatusReport,
     "draining": Draining,
+    "watching": Watching,
+    "ids": Tokenized,
+    "texts": Detokenized,
     "error": ErrorReply,
 }
 """The type tag of each message on the wire."""
@@ -109,6 +122,8 @@ __all__ = [
     "ChatMessage",
     "Committed",
     "Counts",
+    "Detokenize",
+    "Detokenized",
     "DigestEntry",
     "Draft",
     "DraftStatus",
@@ -135,9 +150,14 @@ __all__ = [
     "Submitted",
     "Sync",
     "SyncPage",
+    "Tokenize",
+    "Tokenized",
     "TraceEntry",
+    "Watch",
+    "Watching",
     "Welcome",
     "client_topic",
     "draft_topic",
     "sequence_topic",
+    "trace_topic",
 ]

@@ -79,7 +79,10 @@ class DigestEntry:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """I am alive, this is what I am doing. The digest comes in `pages` pages per `cycle`, from the verify node only."""
+    """I am alive, this is what I am doing. The digest comes in `pages` pages per `cycle`, from the verify node only.
+
+    `watched`, likewise: somebody looks at steps, so a draft should tell its own.
+    """
 
     state: NodeState
     steps: int = 0
@@ -90,6 +93,7 @@ class Beat:
     page: int = 0
     pages: int = 1
     cycle: int = 0
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,12 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class TraceEntry:
-    """One sequence's part in a traced step."""
+    """One sequence's part in a traced step: it fed `fed` tokens from position `start` on.
+
+    Of a verify step: how many of them were proposed, how many of those accepted, and how many tokens it committed. Of a
+    draft step: the `tokens` it guessed, the first at position start + fed, and how the verify node reads them, `text`.
+    So the window that a verify step used is the draft's latest step before it that guessed position start + proposed.
+    """
 
     sequence: str
     start: int
@@ -109,17 +118,26 @@ class TraceEntry:
     proposed: int = 0
     accepted: int = 0
     emitted: int = 0
+    tokens: tuple[int, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTrace:
-    """One device step, published under `trace/` only while somebody subscribes. Times are the node's own clock."""
+    """One device step, told only while somebody watches. Times are the node's own clock.
+
+    A draft tells the verify node, which repeats it under `trace/` with the draft's name and, as `heard`, when it
+    arrived by the verify node's clock: the smallest `heard` - `ended` of a draft is how far its clock is behind, plus
+    one way of a message. Zero for the verify node's own steps.
+    """
 
     role: str
     number: int
     began: float
     ended: float
     entries: tuple[TraceEntry, ...] = ()
+    node: str = ""
+    heard: float = 0.0
 
 
 Publication = Opened | Committed | Draft | Beat | Barrier | StepTrace

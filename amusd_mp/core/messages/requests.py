@@ -194,6 +194,52 @@ class Draining:
     sequences: int
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Ask that steps be told under `trace/`, for a few seconds; to be repeated for as long as somebody looks."""
+
+    verify: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Steps are told for so many `seconds` from now."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """Ask for the ids of a prompt. Exactly one of `text`, `messages` is set."""
+
+    verify: str
+    text: str | None = None
+    messages: tuple[ChatMessage, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """The ids that a `submit` of the same prompt would begin with."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenize:
+    """Ask how ids read: together, or each on its own (`apart`)."""
+
+    verify: str
+    ids: tuple[int, ...]
+    apart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenized:
+    """One text, or one for each id; special tokens read as nothing, a part of a character as U+FFFD."""
+
+    texts: tuple[str, ...]
+
+
 class ErrorCode(StrEnum):
     """Why a request was refused; each maps to one exception at the caller."""
 
@@ -223,5 +269,17 @@ class ErrorReply:
     theirs: str = ""
 
 
-Request = Hello | Submit | Sync | Renew | Cancel | StatusRequest | Drain
-Reply = Welcome | Submitted | SyncPage | Renewed | Cancelled | StatusReport | Draining | ErrorReply
+Request = Hello | Submit | Sync | Renew | Cancel | StatusRequest | Drain | Watch | Tokenize | Detokenize
+Reply = (
+    Welcome
+    | Submitted
+    | SyncPage
+    | Renewed
+    | Cancelled
+    | StatusReport
+    | Draining
+    | Watching
+    | Tokenized
+    | Detokenized
+    | ErrorReply
+)

@@ -18,6 +18,11 @@ def draft_topic(draft: str) -> str:
     return f"d/{draft}"
 
 
+def trace_topic(node: str) -> str:
+    """Topic of one node's steps."""
+    return f"{TRACE_TOPIC}{node}"
+
+
 VERIFY_TOPICS = "v/"
 BEAT_TOPIC = "beat/"
 TRACE_TOPIC = "trace/"
