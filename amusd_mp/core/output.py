@@ -22,6 +22,7 @@ class Output:
         self.text = ""
         self.ends: list[int] = []
         self._held = ""
+        self._spared = 0  # characters of text and held text that came within min_tokens: a stop string ends after them
         self._params = params
         self._detokenizer = detokenizer
         self._max_tokens = max_tokens
@@ -32,21 +33,21 @@ class Output:
         count = len(self.ends) + 1
         may_stop = count > self._params.min_tokens
         finish: Finish | None = None
-        if token in self._stop_ids and may_stop:
+        stopped = may_stop and token in self._stop_ids
+        if not stopped:
+            self._held += self._detokenizer.feed(token)
+        at_end = stopped or count >= self._max_tokens
+        if at_end:
+            self._held += self._detokenizer.flush()
+        if may_stop and self._cut_at_stop_string():
             finish = Finish.STOP
+        elif at_end:
+            finish = Finish.STOP if stopped else Finish.LENGTH
             self._release(self._held)
         else:
-            self._held += self._detokenizer.feed(token)
-            at_end = count >= self._max_tokens
-            if at_end:
-                self._held += self._detokenizer.flush()
-            if may_stop and self._cut_at_stop_string():
-                finish = Finish.STOP
-            elif at_end:
-                finish = Finish.LENGTH
-                self._release(self._held)
-            else:
-                self._release(self._held[: len(self._held) - self._holdback()])
+            self._release(self._held[: len(self._held) - self._holdback()])
+        if not may_stop:
+            self._spared = len(self.text) + len(self._held)
         self.ends.append(len(self.text))
         return finish
 
@@ -60,7 +61,9 @@ class Output:
 
     def _cut_at_stop_string(self) -> bool:
         """Emit what precedes the first stop string in the held text, if there is one."""
-        found = [at for at in (self._held.find(stop) for stop in self._params.stop) if at >= 0]
+        spared = self._spared - len(self.text)
+        begins = (self._held.find(stop, max(0, spared - len(stop) + 1)) for stop in self._params.stop)
+        found = [at for at in begins if at >= 0]
         if not found:
             return False
         self._release(self._held[: min(found)])
