@@ -1,7 +1,9 @@
 """`amusd-mp demo`: the first run. Two processes of this machine, the bundled pair, nothing to download.
 
 It shows which tokens a draft made, then measures the same prompts under every strategy, and checks that the texts are
-the same. The two nodes are those of the ready-made demo.toml, at an address of their own, so it disturbs no other.
+the same. The two nodes are those of the ready-made demo.toml, at an address of their own, so it disturbs no other. A
+step of the bundled verify model is too cheap for speculation to save anything, so it is padded: layers that change no
+token give its steps the cost of a larger model's. The output says so, and `--pad-layers 0` does without.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ if TYPE_CHECKING:
     from amusd_mp.cli.comparing import Comparison, Row
     from amusd_mp.client.client import Client
 
+PAD_LAYERS: Final = 40
+"""Makes a step of the verify model take 20 to 30 ms on one core of a server, about what an 8B model takes on a GPU."""
+
 SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def command(
-    prompts: Annotated[int, typer.Option(min=1, max=len(PROMPTS), help="How many prompts.")] = len(PROMPTS),
-    max_tokens: Annotated[int, typer.Option(min=1, help="Output tokens per response.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 3,
+    prompts: Annotated[int, typer.Option(min=1, max=len(PROMPTS), help="How many prompts.")] = 3,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Output tokens per response.")] = 48,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 2,
+    pad_layers: Annotated[
+        int, typer.Option(min=0, help="Layers that make the verify model's steps costly and change no token; 0: none.")
+    ] = PAD_LAYERS,
     show_drafts: Annotated[
         bool, typer.Option("--show-drafts/--no-show-drafts", help="Mark tokens by who made them.")
     ] = True,
@@ -32,7 +40,7 @@ def command(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here, too.", show_default=False)
     ] = None,
 ) -> None:
-    """Show and measure speculation between two processes on this machine: no GPU, no download, under a minute."""
+    """Show and measure speculation between two processes on this machine: no GPU, no download, about a minute."""
     from amusd_mp.cli.comparing import Comparison
     from amusd_mp.cli.loop import run
     from amusd_mp.errors import UsageError
@@ -41,11 +49,11 @@ def command(
         raise UsageError(f"--json: the folder {json_file.absolute().parent} does not exist")
     chosen, cores = PROMPTS[:prompts], two_cores()
     comparison = Comparison([prompt.text for prompt in chosen], max_tokens)
-    run(demonstrate(chosen, comparison, rounds, show_drafts, cores))
+    run(demonstrate(chosen, comparison, rounds, show_drafts, pad_layers, cores))
     comparison.check_texts()
-    report(comparison, rounds)
+    report(comparison, rounds, pad_layers)
     if json_file is not None:
-        json_file.write_text(as_json(comparison, rounds, cores), encoding="utf-8")
+        json_file.write_text(as_json(comparison, rounds, pad_layers, cores), encoding="utf-8")
         typer.echo(f"The numbers are in {json_file}.")
     typer.echo(NEXT)
 
@@ -55,6 +63,7 @@ async def demonstrate(
     comparison: Comparison,
     rounds: int,
     show_drafts: bool,
+    pad_layers: int,
     cores: tuple[int, int] | None,
 ) -> None:
     """Start two nodes, show and measure, stop them."""
@@ -65,8 +74,11 @@ async def demonstrate(
 
     where = f"on cores {cores[0]} and {cores[1]}" if cores else "not pinned to cores"
     typer.echo(f"Starting two processes, {where}: the bundled verify model and the draft that guesses for it.")
+    if pad_layers:
+        typer.echo(PADDED.format(pad_layers))
     with ready_made("demo.toml") as file, tempfile.TemporaryDirectory(prefix="amusd-mp-") as folder:
-        sets = [f"nodes.verify.listen=ipc://{folder}/demo.sock"]
+        sets = [f"nodes.verify.listen=ipc://{folder}/demo.sock", f"nodes.verify.pad_layers={pad_layers}"]
+        sets += [f"nodes.{name}.max_sequences=1" for name in ("verify", "draft")]  # memory for padding's caches
         if cores is not None:
             sets += [f"nodes.verify.cores=[{cores[0]}]", f"nodes.draft.cores=[{cores[1]}]"]
         async with LocalCluster(file, sets) as cluster, cluster.connect() as client:
@@ -130,7 +142,7 @@ async def measure(client: Client, comparison: Comparison, rounds: int) -> None:
     typer.echo()
 
 
-def report(comparison: Comparison, rounds: int) -> None:
+def report(comparison: Comparison, rounds: int, pad_layers: int) -> None:
     """Write the table, and what the texts have shown."""
     from amusd_mp.cli.columns import columns
     from amusd_mp.cli.comparing import best_alternating
@@ -146,7 +158,9 @@ def report(comparison: Comparison, rounds: int) -> None:
         f"{row.label.removeprefix('alternating, ')} {row.speed_up:.2f}x" for row in rows if row not in shown
     )
     responses = sum(map(len, comparison.results.values()))
-    if max(row.speed_up for row in rows) < 1.1:
+    if pad_layers:
+        typer.echo(f"(verify model padded by {pad_layers} layers)")
+    elif max(row.speed_up for row in rows) < 1.1:
         typer.echo(SMALL)
     typer.echo(
         f"\nMedians of {rounds * len(comparison.prompts)} responses each, speed-ups of pairs; "
@@ -169,7 +183,7 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def as_json(comparison: Comparison, rounds: int, cores: tuple[int, int] | None) -> str:
+def as_json(comparison: Comparison, rounds: int, pad_layers: int, cores: tuple[int, int] | None) -> str:
     """Return the numbers, the texts and the machine as JSON."""
     import json
     from dataclasses import asdict
@@ -181,6 +195,7 @@ def as_json(comparison: Comparison, rounds: int, cores: tuple[int, int] | None) 
     content = {
         "environment": dict(facts()),
         "cores": cores,
+        "verify_pad_layers": pad_layers,
         "max_tokens": comparison.max_tokens,
         "rounds": rounds,
         "rows": [asdict(row) for row in comparison.rows()],
@@ -189,6 +204,10 @@ def as_json(comparison: Comparison, rounds: int, cores: tuple[int, int] | None) 
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
+
+PADDED: Final = """\
+The verify model is padded: {} added layers change no token, but make its steps cost what those of a larger model cost.
+Its own steps are so cheap that speculation could save nothing (--pad-layers 0 shows that)."""
 
 SMALL: Final = """
 Little or no gain here is no wonder: the bundled models are tiny, so a step of the verify model costs hardly more than a
