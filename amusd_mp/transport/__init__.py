@@ -20,6 +20,7 @@ from amusd_mp.transport.contract import (
     find,
     listen,
     scheme_of,
+    using,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "find",
     "listen",
     "scheme_of",
+    "using",
 ]

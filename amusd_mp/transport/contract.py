@@ -20,10 +20,12 @@ all of them. An end belongs to the event loop it was opened on and is used from 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from amusd_mp.errors import AddressError, TransportClosed
@@ -208,9 +210,27 @@ def scheme_of(url: str) -> str:
     return scheme
 
 
+_INSTEAD: ContextVar[Mapping[str, Transport]] = ContextVar("transports in use", default=MappingProxyType({}))
+
+
+@contextmanager
+def using(transport: Transport) -> Iterator[None]:
+    """Have `transport` open the URLs of its scheme, in this context and in the tasks made in it.
+
+    How a test or a simulation puts its own network under code that knows only URLs.
+    """
+    token = _INSTEAD.set({**_INSTEAD.get(), transport.scheme: transport})
+    try:
+        yield
+    finally:
+        _INSTEAD.reset(token)
+
+
 def find(url: str) -> Transport:
     """Return the transport for a URL's scheme. Raises AddressError listing the known schemes."""
     scheme = scheme_of(url)
+    if scheme in _INSTEAD.get():
+        return _INSTEAD.get()[scheme]
     known = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in known:
         raise AddressError(
