@@ -1,0 +1,13 @@
+"""The real nodes and the real client in virtual time: one seed is one exact run.
+
+`loop` is the clock that jumps, `surroundings` what a node takes from its surroundings, `model` an engine that costs
+virtual time and writes deterministic tokens, `network` the links and the lives of those who use them. On these stand
+two uses: `pair` answers what a pair of models would do at a delay, and `run` throws everything at a deployment that can
+go wrong (`scenario` draws it, `story` plays it, `watch` knows what must hold).
+
+Nothing here is part of a node: the code that runs is the code that ships.
+"""
+
+from amusd_mp.testing.simulation.pair import PairResult, simulate_pair
+
+__all__ = ["PairResult", "simulate_pair"]

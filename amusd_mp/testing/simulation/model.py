@@ -1,0 +1,145 @@
+"""An engine without a model: tokens by a hash of everything before them, and steps that cost virtual seconds.
+
+The true token of a prefix is a hash of the whole prefix, so one token fed wrongly changes all that follow. A draft
+agrees with it on a share of all prefixes, independently. The cache is a list of ids per row, kept as a real one would
+be: a step that does not begin within what its row holds is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from amusd_mp.core.model import Fingerprint, ModelCard
+from amusd_mp.core.step import Block, Picked, Step, StepResult
+
+VOCABULARY = 997
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Seconds of one forward pass: `base`, and `per_token` for every token after a row's first one, of the longest row.
+
+    `shake` draws a factor for each step; None is none.
+    """
+
+    base: float
+    per_token: float = 0.0
+    shake: Callable[[], float] | None = None
+
+    def of(self, step: Step) -> float:
+        """Return what this step takes."""
+        longest = max(len(block.tokens) for block in step.blocks)
+        seconds = self.base + self.per_token * (longest - 1)
+        return seconds if self.shake is None else seconds * self.shake()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a model writes: the truth of `seed`, on a share `agrees` of all prefixes, something else on the rest."""
+
+    seed: int
+    agrees: float = 1.0
+    dice: int = 0  # which prefixes those are
+
+    def after(self, prefix: int) -> int:
+        """Return the token that follows the prefix of this running hash."""
+        mixed = crc32(prefix.to_bytes(4, "little"), self.seed)
+        truth = mixed % VOCABULARY
+        if self.agrees >= 1.0:
+            return truth
+        thrown = crc32(mixed.to_bytes(4, "big"), self.dice + 1)
+        if thrown % 100_003 < self.agrees * 100_003:
+            return truth
+        return (truth + 1 + thrown % (VOCABULARY - 1)) % VOCABULARY
+
+    def write(self, prompt: Sequence[int], tokens: int) -> list[int]:
+        """Return what this model alone writes after a prompt."""
+        prefix, out = 0, []
+        for token in prompt:
+            prefix = extend(prefix, token)
+        for _ in range(tokens):
+            out.append(self.after(prefix))
+            prefix = extend(prefix, out[-1])
+        return out
+
+
+def extend(prefix: int, token: int) -> int:
+    """Return the running hash with one more token."""
+    return crc32(token.to_bytes(4, "little"), prefix)
+
+
+@dataclass(slots=True)
+class Row:
+    """One cache row: the ids fed, and the running hash after each."""
+
+    ids: list[int] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+
+
+class SimulatedModel:
+    """Implements `core.model.Model`. `on_step` is told each step and what it costs, before its result is known."""
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        cost: StepCost,
+        rows: int,
+        *,
+        max_length: int = 1 << 20,
+        on_step: Callable[[Step, float], float] | None = None,
+    ) -> None:
+        self.cache = [Row() for _ in range(rows)]
+        self.seconds = 0.0  # all steps together
+        self._tokens = tokens
+        self._cost = cost
+        self._on_step = on_step
+        self._card = ModelCard(
+            name="simulated",
+            fingerprint=Fingerprint(VOCABULARY, "simulated", ()),
+            max_length=max_length,
+            eos_ids=(),
+            parameters=0,
+            device="cpu",
+            dtype="none",
+            attention="none",
+        )
+
+    @property
+    def card(self) -> ModelCard:
+        return self._card
+
+    @property
+    def rows(self) -> int:
+        return len(self.cache)
+
+    def run(self, step: Step) -> StepResult:
+        rows = [block.row for block in step.blocks]
+        if len(set(rows)) != len(rows):
+            raise ValueError(f"step {step.number} uses a row twice: {rows}")
+        seconds = self._cost.of(step)
+        if self._on_step is not None:
+            seconds = self._on_step(step, seconds)
+        self.seconds += seconds
+        return StepResult(step.number, tuple(self._feed(block) for block in step.blocks), seconds)
+
+    def _feed(self, block: Block) -> Picked:
+        row = self.cache[block.row]
+        if block.start > len(row.ids):
+            raise ValueError(f"{block.sequence}: fed at {block.start}, but row {block.row} holds {len(row.ids)}")
+        if block.parents is not None:
+            raise ValueError(f"{block.sequence}: this model feeds chains only")
+        del row.ids[block.start :], row.hashes[block.start :]
+        prefix = row.hashes[-1] if row.hashes else 0
+        picks: list[int] = []
+        for i, token in enumerate(block.tokens):
+            prefix = extend(prefix, token)
+            row.ids.append(token)
+            row.hashes.append(prefix)
+            if i >= len(block.tokens) - block.picks:
+                picks.append(self._tokens.after(prefix))
+        return Picked(tuple(picks))
+
+    def close(self) -> None:
+        self.cache.clear()

@@ -1,0 +1,120 @@
+"""What would this pair of models do at that delay? The real nodes in virtual time, with nothing else to pay for.
+
+    simulate_pair(verify_ms=24, draft_ms=6, acceptance=0.8, delay_ms=5).ms_per_token
+
+Only devices and messages cost time, so with `delay_ms=0` the answer is the bound of a schedule: what it would reach if
+messages, event loops and everything else that is not a forward pass were free. Acceptance is independent from token to
+token, which no real draft's is; so compare schedules with it, and measure to know a pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from amusd_mp.client.results import GenerationResult
+from amusd_mp.core.params import Speculation, Strategy
+from amusd_mp.testing.cluster import InProcessCluster, deployment
+from amusd_mp.testing.simulation.loop import run
+from amusd_mp.testing.simulation.model import SimulatedModel, StepCost, Tokens
+from amusd_mp.testing.simulation.network import Network, Weather
+from amusd_mp.testing.simulation.surroundings import VirtualRuntime
+from amusd_mp.testing.stub import Stub
+
+PROMPT: Final = tuple(range(100, 108))
+WARM_UP: Final = 128
+"""Tokens generated before anything is counted: the verify node measures step costs and acceptance as it goes."""
+
+_RUNS: Final = count()
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """How a pair did. Times in milliseconds of virtual time.
+
+    ms_per_token:           of one sequence, from its first token to its last; averaged over the sequences
+    tokens_per_second:      of all sequences together
+    overlap:                share of the time in which both devices computed
+    steps:                  verify steps with proposals, per sequence
+    mean_acceptance_length: tokens per such step
+    """
+
+    strategy: Strategy
+    lookahead: int
+    ms_per_token: float
+    tokens_per_second: float
+    overlap: float
+    steps: float
+    mean_acceptance_length: float
+
+
+def simulate_pair(
+    *,
+    verify_ms: float,
+    draft_ms: float,
+    acceptance: float,
+    verify_ms_per_token: float = 0.0,
+    draft_ms_per_token: float = 0.0,
+    delay_ms: float = 0.0,
+    sequences: int = 1,
+    drafts: int = 1,
+    strategy: Strategy | str = Strategy.AMUSD,
+    lookahead: int = 16,
+    tokens: int = 512,
+    seed: int = 1,
+) -> PairResult:
+    """Run a pair in virtual time and return how it did; blocks, and may not be called from a running event loop.
+
+    A verify step takes `verify_ms`, and `verify_ms_per_token` more for each proposal it scores (of the longest row); a
+    draft step `draft_ms`. A proposal is accepted with probability `acceptance`. Every message takes `delay_ms` one way.
+    Under `alternating`, `lookahead` is k. Takes some tenths of a real second per 1000 tokens.
+    """
+    truth = Tokens(seed)
+    guess = Tokens(seed, acceptance, dice=seed)
+    verify_cost = StepCost(verify_ms / 1e3, verify_ms_per_token / 1e3)
+    draft_cost = StepCost(draft_ms / 1e3, draft_ms_per_token / 1e3)
+    speculation = Speculation(Strategy(strategy), lookahead)
+    models = {
+        "truth": lambda: Stub.of(SimulatedModel(truth, verify_cost, sequences)),
+        "guess": lambda: Stub.of(SimulatedModel(guess, draft_cost, sequences)),
+    }
+    nodes = deployment("truth", ["guess"] * drafts, url=f"inproc://pair-{next(_RUNS)}", speculation=speculation)
+    network = Network(f"{seed} network", Weather(delay=(delay_ms / 1e3, delay_ms / 1e3)))
+
+    async def measure() -> list[GenerationResult]:
+        async with (
+            InProcessCluster(nodes, models, runtime=VirtualRuntime(f"{seed} nodes")) as cluster,
+            cluster.connect() as client,
+        ):
+            if drafts:
+                await client.wait_for_draft()
+            out: list[GenerationResult] = []
+            for length in (WARM_UP, tokens):
+                prompts = [(*PROMPT, length, number) for number in range(sequences)]
+                out = list(await asyncio.gather(*(client.generate(p, max_tokens=length) for p in prompts)))
+            return out
+
+    with network.open(), network.being("pair"):
+        results = run(measure())
+    return _summary(speculation, results)
+
+
+def _summary(speculation: Speculation, results: list[GenerationResult]) -> PairResult:
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    decoding = [result.seconds - result.time_to_first_token for result in results]
+    steps = [result.stats.steps for result in results]
+    return PairResult(
+        strategy=speculation.strategy,
+        lookahead=speculation.lookahead,
+        ms_per_token=mean(
+            [1e3 * seconds / max(1, len(r.tokens) - 1) for seconds, r in zip(decoding, results, strict=True)]
+        ),
+        tokens_per_second=sum(len(r.tokens) - 1 for r in results) / max(decoding),
+        overlap=mean([result.stats.overlap for result in results]),
+        steps=mean([float(each) for each in steps]),
+        mean_acceptance_length=1 + sum(r.stats.accepted for r in results) / max(1, sum(steps)),
+    )
