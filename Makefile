@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint exactness clean
+.PHONY: demo test lint exactness sampling reproducible clean
 
 demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with the bundled pair
 	$(BIN)/amusd-mp demo
@@ -22,6 +22,12 @@ lint: $(VENV)/.dev ## Style, format, types
 
 exactness: $(VENV)/.test ## The long comparison with the verify model alone
 	$(BIN)/python -m pytest -q -s tests/exactness_full.py
+
+sampling: $(VENV)/.test ## The long comparison of sampled texts with the verify model's own
+	$(BIN)/python -m pytest -q -s tests/sampling_full.py
+
+reproducible: $(VENV)/.test ## How often 16-bit texts change with timing, and what fixed shapes cost
+	$(BIN)/python -m pytest -q -s tests/reproducible_full.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
