@@ -12,17 +12,19 @@ from functools import partial
 
 from amusd_mp.core import limits
 from amusd_mp.core.digest import DigestReader, Known
-from amusd_mp.core.draft import DraftCore
+from amusd_mp.core.draft import DraftCore, shared_out
 from amusd_mp.core.messages import (
     VERIFY_TOPICS,
     Beat,
     Committed,
+    Draft,
     Envelope,
     NodeState,
     Opened,
     Sync,
     SyncPage,
     Welcome,
+    Window,
     draft_topic,
 )
 from amusd_mp.core.model import Loaded
@@ -31,6 +33,7 @@ from amusd_mp.errors import NodeFailed, NotReady, OperationalError, RequestTimeo
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.session.link import Link
+from amusd_mp.session.quiet import undisturbed
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.trace import Tracer
 from amusd_mp.tasks import task_group
@@ -129,12 +132,18 @@ class DraftNode(Node):
                 continue
             begun = self._tracer.begin(step)
             self._step_began = self._runtime.now()
-            result = await self._device.run(partial(model.run, step))
+            with undisturbed(link):
+                result = await self._device.run(partial(model.run, step))
             self._step_began = None
-            for window in core.apply(result, link.verify):
-                link.publish(self._topic, window)
+            self._publish(core.apply(result), result.seconds)
             if begun is not None:
                 link.publish(self._topic, self._tracer.drafted(begun, result))
+
+    def _publish(self, windows: list[Window], seconds: float = 0.0) -> None:
+        """Tell the leads that a step of `seconds` made, or repeat them."""
+        assert self._link is not None
+        for part in shared_out(windows):
+            self._link.publish(self._topic, Draft(self._link.verify, part, seconds, self._runtime.now()))
 
     async def _join(self) -> None:
         """Find the verify node, however long it takes; only a refusal ends the node."""
@@ -160,8 +169,7 @@ class DraftNode(Node):
             if self._link.alive:
                 beat = Beat(NodeState.READY, steps=self._core.steps, step_age=age, busy=self._core.busy)
                 self._link.publish(self._topic, beat)
-                for window in self._core.windows(self._link.verify):
-                    self._link.publish(self._topic, window)
+                self._publish(self._core.windows())
             await asyncio.sleep(limits.BEAT)
 
     # ------------------------------------------------------------------------------------------ what arrives

@@ -54,6 +54,7 @@ from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.session.fitness import compare
 from amusd_mp.session.hub import Hub, Peer, packages
+from amusd_mp.session.quiet import undisturbed
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.trace import Tracer
 from amusd_mp.tasks import task_group
@@ -151,7 +152,8 @@ class VerifyNode(Node):
     async def _compute(self) -> None:
         """Plan, run, settle, publish; until a drain is over."""
         assert self._loaded is not None
-        model, core, now = self._loaded.model, self._core, self._runtime.now
+        assert self._hub is not None
+        model, core, hub, now = self._loaded.model, self._core, self._hub, self._runtime.now
         while core.live or not self._draining:
             step = core.plan(now())
             if step is None:
@@ -159,7 +161,8 @@ class VerifyNode(Node):
                 continue
             begun = self._tracer.begin(step, core.live)
             self._step_began = now()
-            result = await self._device.run(partial(model.run, step))
+            with undisturbed(hub):
+                result = await self._device.run(partial(model.run, step))
             self._step_began = None
             for sequence in core.apply(result, now()):
                 self._settle(sequence)
@@ -248,8 +251,8 @@ class VerifyNode(Node):
             return
         if body.verify != self._sender.incarnation:
             self._hub.counters["other_life"] += 1
-        elif self._core.propose(peer.incarnation, envelope.number, body, self._runtime.now()):
-            peer.windows += 1
+        elif useful := self._core.propose(peer.incarnation, envelope.number, body, self._runtime.now()):
+            peer.windows += useful
             self._work.set()
         else:
             self._hub.counters["useless_window"] += 1

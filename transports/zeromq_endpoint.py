@@ -51,6 +51,13 @@ class ZeromqEndpoint(Endpoint):
         self._interest[key] = self._interest.get(key, 0) + 1
         return inbox
 
+    def hold(self) -> None:
+        self._sub.pause()
+
+    def release(self) -> None:
+        self._sub.resume()
+        self._sub.drain()
+
     def _forget(self, inbox: Inbox) -> None:
         self._inboxes.remove(inbox)
         if self._closed:

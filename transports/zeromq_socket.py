@@ -89,6 +89,12 @@ class Pump:
             self._loop.add_reader(self._fd, self._read)
             self._read_soon()
 
+    def drain(self) -> None:
+        """Read what is there now, without waiting for the loop."""
+        if self._on_frames is not None and not self._paused and not self._closed:
+            while self._take_batch(self._on_frames):
+                pass
+
     def close(self, linger: float) -> None:
         """Stop reading and close the socket; ZeroMQ sends what is left for `linger` seconds. Idempotent."""
         if self._closed:

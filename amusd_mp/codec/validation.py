@@ -16,7 +16,18 @@ from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator
 
 from amusd_mp.core.limits import DIGEST_PAGE, IDENTIFIER, LOGPROBS, LOOKAHEAD_MAX, STOP_STRINGS, TOPIC_BYTES
-from amusd_mp.core.messages import Beat, Committed, Draft, Hello, Message, StepTrace, Submit, SyncPage, Tokenize
+from amusd_mp.core.messages import (
+    Beat,
+    Committed,
+    Draft,
+    Hello,
+    Message,
+    StepTrace,
+    Submit,
+    SyncPage,
+    Tokenize,
+    Window,
+)
 
 Leaf = Mapping[str, Mapping[str, object]]
 """Constraints by the pydantic schema type ("int", "float", "str", "tuple") that they belong to."""
@@ -109,11 +120,15 @@ def _tighten(schema: Any, rule: Leaf, optional: bool = False) -> Any:
 
 
 def _check_draft(body: Draft) -> str:
-    if body.parents is None:
+    return next((complaint for window in body.windows if (complaint := _check_window(window))), "")
+
+
+def _check_window(window: Window) -> str:
+    if window.parents is None:
         return ""
-    if len(body.parents) != len(body.tokens):
+    if len(window.parents) != len(window.tokens):
         return "parents and tokens differ in length"
-    if any(parent >= index for index, parent in enumerate(body.parents)):
+    if any(parent >= index for index, parent in enumerate(window.parents)):
         return "a parent must come before its child"
     return ""
 

@@ -7,17 +7,23 @@ beyond this model's context is parked, not fatal: nothing is computed for it and
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from amusd_mp.core.draft_sequence import DraftSequence
-from amusd_mp.core.messages import Committed, Draft, SyncPage
+from amusd_mp.core.messages import Committed, SyncPage, Window
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Step, StepResult
 
 PREFILL_CHUNK = 256
 """Tokens of one sequence in one step."""
+
+MESSAGE_TOKENS = 8192
+"""Tokens of all windows in one message, at five bytes: well within a publication."""
+
+WINDOW_COST = 32
+"""What a window's names and counts take, in tokens."""
 
 TOGETHER = 32
 """Blocks up to this length share a step; a longer one would make every other row pay its padding."""
@@ -47,7 +53,6 @@ class DraftCore:
         self._rows = RowPool(rows)
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
-        self._step_seconds = 0.0
 
     def __repr__(self) -> str:
         return f"<DraftCore {len(self.sequences)} sequences, {len(self._rows)} rows free, step {self.steps}>"
@@ -126,15 +131,14 @@ class DraftCore:
         self._in_flight = InFlight(step, tuple(chosen))
         return step
 
-    def apply(self, result: StepResult, verify: str) -> list[Draft]:
-        """Take the result of the step in flight and return the windows to publish to the verify node `verify`."""
+    def apply(self, result: StepResult) -> list[Window]:
+        """Take the result of the step in flight and return the windows to publish."""
         flight = self._in_flight
         if flight is None or flight.step.number != result.number:
             raise ValueError(f"result of step {result.number}, but {flight} is in flight")
         self._in_flight = None
         self.busy += result.seconds
-        self._step_seconds = result.seconds
-        windows: list[Draft] = []
+        windows: list[Window] = []
         for sequence, block, picked in zip(flight.sequences, flight.step.blocks, result.picked, strict=True):
             if sequence.closed:
                 self._free(sequence)
@@ -143,12 +147,12 @@ class DraftCore:
             for token in picked.tokens:
                 sequence.guess(token)
             if picked.tokens and sequence.worth_sending:
-                windows.append(sequence.window(verify, result.seconds))
+                windows.append(sequence.window())
         return windows
 
-    def windows(self, verify: str) -> list[Draft]:
+    def windows(self) -> list[Window]:
         """Return every lead again, for the beat: a lost window must not stall both sides."""
-        return [s.window(verify, self._step_seconds) for s in self.sequences.values() if s.worth_sending]
+        return [s.window() for s in self.sequences.values() if s.worth_sending]
 
     def _has_row(self, sequence: DraftSequence) -> bool:
         if sequence.row is None and len(self._rows) > 0:
@@ -168,3 +172,18 @@ class DraftCore:
             params=sequence.params,
             prompt_length=sequence.replica.prompt_length,
         )
+
+
+def shared_out(windows: Sequence[Window], tokens: int = MESSAGE_TOKENS) -> Iterator[tuple[Window, ...]]:
+    """Cut the windows of one step into messages of at most `tokens` tokens each: nearly always it is one."""
+    part: list[Window] = []
+    room = tokens
+    for window in windows:
+        cost = len(window.tokens) + WINDOW_COST
+        if part and cost > room:
+            yield tuple(part)
+            part, room = [], tokens
+        part.append(window)
+        room -= cost
+    if part:
+        yield tuple(part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from amusd_mp.core.messages import Draft
+from amusd_mp.core.messages import Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
 
@@ -78,16 +78,14 @@ class DraftSequence:
         self.ids.append(token)
         self.drafted += 1
 
-    def window(self, verify: str, seconds: float) -> Draft:
-        """Return the whole lead as a publication for the verify node `verify`."""
-        return Draft(
+    def window(self) -> Window:
+        """Return the whole lead, to be published."""
+        return Window(
             sequence=self.name,
-            verify=verify,
             version=self.version,
             base=self.committed,
             tokens=tuple(self.ids[self.committed :]),
             full=not self.wanting,
             drafted=self.drafted,
             rollbacks=self.rollbacks,
-            seconds=seconds,
         )

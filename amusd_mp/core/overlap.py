@@ -28,8 +28,7 @@ class OverlapMeter:
     def draft_step(self, seconds: float, now: float) -> None:
         """Count one step of a draft device, told by a window that arrived at `now`.
 
-        One forward may serve several sequences and so be told several times, and drafts may overlap each other: time
-        already covered by an earlier interval is not counted again.
+        Drafts may overlap each other: time already covered by an earlier interval is not counted again.
         """
         began = now - seconds
         if self._draft:

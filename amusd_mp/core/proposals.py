@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amusd_mp.core.messages import Draft
+from amusd_mp.core.messages import Window
 
 ROOT = -1
 
@@ -71,7 +71,7 @@ class Evidence:
     """The newest window of one draft for one sequence, and how well this draft's guesses have done on it."""
 
     number: int
-    window: Draft
+    window: Window
     arrived: float
     acceptance: float
     judged: int = 0
@@ -118,7 +118,7 @@ class ProposalStore:
         self._left_drafted = 0
         self._left_rollbacks = 0
 
-    def put(self, draft: str, number: int, window: Draft, now: float, acceptance: float = PRIOR) -> bool:
+    def put(self, draft: str, number: int, window: Window, now: float, acceptance: float = PRIOR) -> bool:
         """Keep a window unless a newer one of the same draft is held. Return whether it was kept.
 
         `acceptance` is what to expect of a draft that is new to this sequence.

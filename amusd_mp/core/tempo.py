@@ -28,6 +28,24 @@ class CommitTimes:
         return next((time for each, time in reversed(self._times) if each == version), None)
 
 
+class Line:
+    """When messages really arrived, although they are read only between steps.
+
+    A sender stamps its own clock; the smallest difference to ours lately seen is that of a message read at once, so a
+    message arrived at its stamp plus that difference, or is being read late.
+    """
+
+    KEPT = 64  # messages: long enough to hold one that was read at once, short enough to follow a drifting clock
+
+    def __init__(self) -> None:
+        self._lags: deque[float] = deque(maxlen=self.KEPT)
+
+    def arrived(self, sent: float, now: float) -> float:
+        """Return when a message stamped `sent` and read at `now` arrived, by our clock."""
+        self._lags.append(now - sent)
+        return min(now, sent + min(self._lags))
+
+
 class Tempo:
     """Running means, in seconds, over every sequence of one draft (it drafts for all of them in the same steps).
 
@@ -40,6 +58,7 @@ class Tempo:
         self.period: float | None = None
         self.turnaround: float | None = None
         self.acceptance = PRIOR
+        self.line = Line()
 
     def arrived(self, before: Evidence, version: int, fresh: int, commits: CommitTimes, now: float) -> None:
         """Learn from a window that follows `before`, builds on `version` and brings `fresh` new tokens."""

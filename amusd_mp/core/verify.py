@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from amusd_mp.core.messages import Committed, Draft, Finish
+from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.policy import Policy, RowView
@@ -134,22 +134,27 @@ class VerifyCore:
             sequence.proposals.drop(draft)
             sequence.tally.degraded |= not self._tempos
 
-    def propose(self, draft: str, number: int, window: Draft, now: float) -> bool:
-        """Take a window of a joined draft. Return whether it is news (else it is old, or for an unknown sequence)."""
-        sequence, tempo = self.live.get(window.sequence), self._tempos.get(draft)
-        if sequence is None or tempo is None or window.base > sequence.length:
+    def propose(self, draft: str, number: int, message: Draft, now: float) -> int:
+        """Take the windows of a joined draft, read at `now`. Return how many are news for a live sequence."""
+        tempo = self._tempos.get(draft)
+        if tempo is None:
+            return 0
+        arrived = tempo.line.arrived(message.sent, now)
+        self.overlap.draft_step(message.seconds, arrived)
+        return sum(self._consider(draft, number, window, tempo, arrived) for window in message.windows)
+
+    def _consider(self, draft: str, number: int, window: Window, tempo: Tempo, arrived: float) -> bool:
+        sequence = self.live.get(window.sequence)
+        if sequence is None or window.base > sequence.length:
             return False
         if any(token >= self.vocabulary for token in window.tokens):
             return False
         held = sequence.proposals.by_draft.get(draft)
         before = replace(held) if held is not None else None
-        if not sequence.proposals.put(draft, number, window, now, tempo.acceptance):
+        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance):
             return False
-        fresh = window.drafted - (before.window.drafted if before is not None else 0)
-        if fresh > 0:
-            self.overlap.draft_step(window.seconds, now)
-            if before is not None:
-                tempo.arrived(before, window.version, fresh, sequence.commits, now)
+        if before is not None and window.drafted > before.window.drafted:
+            tempo.arrived(before, window.version, window.drafted - before.window.drafted, sequence.commits, arrived)
         return True
 
     def acceptance_of(self, draft: str) -> float | None:

@@ -97,6 +97,7 @@ class Hub:
         self._on_request = on_request
         self._on_publication = on_publication
         self._on_leave = on_leave
+        self._subscription = listener.subscribe(DRAFT_TOPICS)
 
     def __repr__(self) -> str:
         return f"<Hub {self.listener.url} {self.state} {len(self.peers)} peers>"
@@ -107,13 +108,19 @@ class Hub:
 
     async def listen(self) -> None:
         """Hear publications until cancelled or closed."""
-        subscription = self.listener.subscribe(DRAFT_TOPICS)
-        try:
-            async for received in subscription:
-                self._hear(received)
-                self.counters["dropped"] = subscription.dropped
-        finally:
-            subscription.close()
+        async for received in self._subscription:
+            self._hear(received)
+            self.counters["dropped"] = self._subscription.dropped
+
+    def hold(self) -> None:
+        """Hear nothing until `release`; requests are answered all the same."""
+        self.listener.hold()
+
+    def release(self) -> None:
+        """Hear again, at once, everything that has arrived."""
+        self.listener.release()
+        while (received := self._subscription.get_nowait()) is not None:
+            self._hear(received)
 
     def publish(self, topic: str, body: Message) -> None:
         """Say something to whoever subscribes."""

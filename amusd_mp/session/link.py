@@ -233,6 +233,19 @@ class Link:
         """Say hello soon: something suggests that the other side changed."""
         self._knock.set()
 
+    def hold(self) -> None:
+        """Hear nothing until `release`."""
+        if self._dialer is not None:
+            self._dialer.hold()
+
+    def release(self) -> None:
+        """Hear again, at once, everything that has arrived."""
+        if self._dialer is not None:
+            self._dialer.release()
+        for subscription in self._subscriptions:
+            while (received := subscription.get_nowait()) is not None:
+                self._hear(received)
+
     # ------------------------------------------------------------------------------------------ running
 
     async def run(self) -> None:

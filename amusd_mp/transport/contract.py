@@ -133,6 +133,16 @@ class Endpoint(ABC):
         TransportClosed after close.
         """
 
+    def hold(self) -> None:  # noqa: B027  # a hint: doing nothing is a right answer
+        """Leave publications with the transport until `release`, at its queue's bound.
+
+        For a node that computes on the core its loop runs on: it reads between steps, and a step is not disturbed. A
+        transport for which reading costs nothing may ignore this. Idempotent.
+        """
+
+    def release(self) -> None:  # noqa: B027  # as above
+        """Take publications again. What had arrived is in the inboxes when this returns. Idempotent."""
+
     @abstractmethod
     async def close(self) -> None:
         """Release everything: tasks, sockets, files. Idempotent. Pending calls end with TransportClosed."""

@@ -39,6 +39,7 @@ from amusd_mp.core.messages import (
     Sync,
     SyncPage,
     Tokenize,
+    Window,
 )
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.step import TokenLogprob
@@ -132,7 +133,7 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["ends"] = tuple(range(count))
         if values["logprobs"] is not None:
             values["logprobs"] = (TokenLogprob(-0.5, ((3, -math.inf),)),) * count
-    if kind is Draft and values["parents"] is not None:
+    if kind is Window and values["parents"] is not None:
         values["parents"] = tuple(range(-1, count - 1))
     if kind is Submit:
         for spare in ("ids", "messages") if values["text"] is not None else ("messages",) if values["ids"] else ():
@@ -178,7 +179,7 @@ def unpacked(body: Message) -> dict[str, Any]:
 PARAMS = GenerationParams(max_tokens=8)
 SUBMIT = Submit("s", "00ff", "c", PARAMS, text="Hello")
 COMMITTED = Committed("s", 3, 10, (5, 6), 12, "a-", text="hi")
-DRAFT = Draft("s", "00ff", 3, 12, (5, 6, 7), parents=(-1, 0, 0))
+DRAFT = Draft("00ff", (Window("s", 3, 12, (5, 6, 7), parents=(-1, 0, 0)),))
 EXAMPLES: list[Message] = [
     SUBMIT,
     COMMITTED,
@@ -202,7 +203,10 @@ def test_the_envelope_is_short_and_defaults_are_left_out() -> None:
         "n": "verify",
         "i": "00ff",
         "q": 7,
-        "b": {"sequence": "s", "verify": "00ff", "version": 3, "base": 12, "tokens": [5, 6, 7], "parents": [-1, 0, 0]},
+        "b": {
+            "verify": "00ff",
+            "windows": [{"sequence": "s", "version": 3, "base": 12, "tokens": [5, 6, 7], "parents": [-1, 0, 0]}],
+        },
     }
     assert unpacked(SUBMIT)["b"]["params"] == {"max_tokens": 8}
 
@@ -228,7 +232,7 @@ def changed(body: Message, path: str, value: object) -> bytes:
     *outer, last = ("b." + path).split(".") if not path.startswith("^") else [path[1:]]
     target = message
     for step in outer:
-        target = target.setdefault(step, {})
+        target = target[int(step)] if isinstance(target, list) else target.setdefault(step, {})
     if value is ...:
         del target[last]
     else:
@@ -286,10 +290,10 @@ REFUSED: list[tuple[Message, str, object]] = [
     (COMMITTED, "counts", {"prompt_tokens": 1}),
     (COMMITTED, "logprobs", [{"logprob": -1.0}]),
     (COMMITTED, "logprobs", [{"logprob": -1.0}, {"logprob": math.nan}]),
-    (DRAFT, "parents", [-1, 0]),
-    (DRAFT, "parents", [-1, 1, 0]),
-    (DRAFT, "parents", [-2, 0, 0]),
-    (DRAFT, "base", 2**63),
+    (DRAFT, "windows.0.parents", [-1, 0]),
+    (DRAFT, "windows.0.parents", [-1, 1, 0]),
+    (DRAFT, "windows.0.parents", [-2, 0, 0]),
+    (DRAFT, "windows.0.base", 2**63),
     (DRAFT, "seconds", -1.0),
     (Beat(NodeState.READY), "state", "sleeping"),
     (Beat(NodeState.READY), "page", 1),

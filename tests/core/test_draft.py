@@ -36,7 +36,7 @@ class Bench:
 
     def finish(self, step: Step, guess: int | None) -> list[tuple[int, ...]]:
         picked = Picked(() if guess is None else (guess,))
-        return [window.tokens for window in self.core.apply(StepResult(step.number, (picked,), 0.0), "v")]
+        return [window.tokens for window in self.core.apply(StepResult(step.number, (picked,), 0.0))]
 
     def commit(self, *tokens: int, finish: Finish | None = None) -> None:
         self.output += tokens
@@ -132,7 +132,7 @@ def test_after_a_rollback_the_stale_window_is_not_sent_again() -> None:
     bench.commit(99)
     step = bench.core.plan()
     assert step is not None
-    assert bench.core.windows("v") == []
+    assert bench.core.windows() == []
     assert bench.finish(step, 50) == [(50,)]
 
 
@@ -154,7 +154,7 @@ def test_it_stops_where_no_guess_can_be_used() -> None:
     ended = Bench()
     ended.step(0)
     assert ended.core.plan() is None, "nothing follows an end of sequence"
-    assert ended.core.windows("v")[0].full
+    assert ended.core.windows()[0].full
     assert Bench(max_length=len(PROMPT)).core.plan() is None, "parked beyond its own context"
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amusd_mp.core.draft import DraftCore
-from amusd_mp.core.messages import Committed, Draft, Finish
+from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
@@ -105,21 +105,21 @@ class Pair:
 
     def draft_ends(self) -> None:
         if self.draft_result is not None:
-            self.send_windows(self.draft.apply(self.draft_result, "v"))
+            self.send_windows(self.draft.apply(self.draft_result))
             self.draft_result = None
 
     def draft_beats(self) -> None:
-        self.send_windows(self.draft.windows("v"))
+        self.send_windows(self.draft.windows())
         for name, sequence in self.sequences.items():
             if name in self.draft.sequences and sequence.finish is not None:
                 self.draft.close(name)
             elif sequence.finish is None:
                 self.sync(name)
 
-    def send_windows(self, windows: list[Draft]) -> None:
+    def send_windows(self, windows: list[Window]) -> None:
         for window in windows:
             self.number += 1
-            self.to_verify.append((self.draft_name, self.number, window))
+            self.to_verify.append((self.draft_name, self.number, Draft("v", (window,))))
 
     def deliver_commit(self) -> None:
         if self.to_draft:

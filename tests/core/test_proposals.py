@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amusd_mp.core.messages import Draft
+from amusd_mp.core.messages import Window
 from amusd_mp.core.proposals import ProposalStore, path_beyond
 
 small_tokens = st.lists(st.integers(0, 2), max_size=12)
 
 
-def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fields: int) -> Draft:
-    return Draft(
-        "s", "v", 0, base, tuple(tokens), tuple(parents) if parents is not None else None, **fields  # type: ignore[arg-type]
+def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fields: int) -> Window:
+    return Window(
+        "s", 0, base, tuple(tokens), tuple(parents) if parents is not None else None, **fields  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_co
 
 def test_full_counts_only_for_the_commit_it_builds_on() -> None:
     store = ProposalStore()
-    store.put("d", 1, Draft("s", "v", version=3, base=1, tokens=(5,), full=True), now=0)
+    store.put("d", 1, Window("s", version=3, base=1, tokens=(5,), full=True), now=0)
     assert store.by_draft["d"].full_at(3)
     assert not store.by_draft["d"].full_at(4)
 

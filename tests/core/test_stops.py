@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from amusd_mp.core.messages import Committed, Draft, Finish, Opened, Origin, Submit, Sync
+from amusd_mp.core.messages import Committed, Draft, Finish, Opened, Origin, Submit, Sync, Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.step import Block, Picked, Step, TokenLogprob
@@ -170,8 +170,8 @@ class Bench:
         for _ in range(self.dice.randint(1, 20)):
             tokens.append(self.guesses[name]([*known, *tokens]))
         self.number += 1
-        window = Draft(sequence.name, "v", sequence.version, base, tuple(tokens), drafted=self.number, seconds=0.001)
-        self.core.propose(name, self.number, window, self.runtime.time)
+        window = Window(sequence.name, sequence.version, base, tuple(tokens), drafted=self.number)
+        self.core.propose(name, self.number, Draft("v", (window,), 0.001, self.runtime.time), self.runtime.time)
 
     def run(self) -> None:
         """Compute until nothing is left to do."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amusd_mp.core.messages import Draft, Finish, Origin
+from amusd_mp.core.messages import Draft, Finish, Origin, Window
 from amusd_mp.core.output import Output
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.step import Picked, Step, StepResult
+from amusd_mp.core.tempo import Line
 from amusd_mp.core.verify import PATIENCE, PREFILL_CHUNK, VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.testing.stub import StubDetokenizer
@@ -44,8 +45,13 @@ def started(strategy: Strategy = Strategy.AMUSD, **params: int) -> tuple[VerifyC
 
 def guess(sequence: VerifySequence, *tokens: int, base: int | None = None, full: bool = False) -> Draft:
     return Draft(
-        sequence.name, "v", sequence.version, sequence.length if base is None else base, tokens,
-        full=full, drafted=len(tokens),
+        "v",
+        (
+            Window(
+                sequence.name, sequence.version, sequence.length if base is None else base, tokens,
+                full=full, drafted=len(tokens),
+            ),
+        ),
     )  # fmt: skip
 
 
@@ -220,3 +226,10 @@ def test_overlap_is_the_time_both_computed() -> None:
     assert abs(meter.total - (0.5 + 0.3 + 0.1)) < 1e-9
     meter.draft_step(0.6, now=1.2)  # the same step told for another sequence
     assert abs(meter.total - 0.9) < 1e-9
+
+
+def test_a_message_read_late_is_dated_by_its_stamp() -> None:
+    line = Line()
+    assert line.arrived(sent=100.0, now=5.0) == 5.0
+    assert line.arrived(sent=101.0, now=6.3) == 6.0, "0.3 s late: this line has been faster"
+    assert line.arrived(sent=102.0, now=6.9) == 6.9, "faster than ever before"

@@ -18,6 +18,7 @@ from amusd_mp.core.messages.publications import (
     Publication,
     StepTrace,
     TraceEntry,
+    Window,
 )
 from amusd_mp.core.messages.requests import (
     Cancel,
@@ -156,6 +157,7 @@ __all__ = [
     "Watch",
     "Watching",
     "Welcome",
+    "Window",
     "client_topic",
     "draft_topic",
     "sequence_topic",

@@ -48,15 +48,14 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A draft's whole window beyond `base`: a tree of guesses, or a chain when `parents` is None.
+class Window:
+    """A draft's whole lead on one sequence, beyond `base`: a tree of guesses, or a chain when `parents` is None.
 
     `version` is the commit it builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks`
-    count this draft's work on the sequence so far; `seconds` is what its latest step took.
+    count this draft's work on the sequence so far.
     """
 
     sequence: str
-    verify: str
     version: int
     base: int
     tokens: tuple[int, ...]
@@ -64,7 +63,20 @@ class Draft:
     full: bool = False
     drafted: int = 0
     rollbacks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What one step of a draft has guessed: the leads of all sequences it was for, so one message a step.
+
+    `verify` is the life of the verify node that is meant. `seconds` is what the step took, 0 for leads that are only
+    repeated; `sent` is the draft's own clock when it was published, good for differences alone.
+    """
+
+    verify: str
+    windows: tuple[Window, ...]
     seconds: float = 0.0
+    sent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
