@@ -46,6 +46,7 @@ from amusd_mp.core.messages import (
     trace_topic,
 )
 from amusd_mp.core.model import Loaded
+from amusd_mp.core.rounds import RoundMeter
 from amusd_mp.core.verify import VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.desk import Desk
@@ -73,6 +74,7 @@ class VerifyNode(Node):
         self._hub: Hub | None = None
         self._loaded: Loaded | None = None
         self._core = VerifyCore(rows=0, vocabulary=0)
+        self._rounds = RoundMeter()
         self._desk: Desk | None = None
         self._work = asyncio.Event()
         self._draining = False
@@ -161,9 +163,11 @@ class VerifyNode(Node):
                 continue
             begun = self._tracer.begin(step, core.live)
             self._step_began = now()
+            self._rounds.decided(self._step_began)
             with undisturbed(hub):
                 result = await self._device.run(partial(model.run, step))
             self._step_began = None
+            self._rounds.elsewhere(result.seconds)
             for sequence in core.apply(result, now()):
                 self._settle(sequence)
             if begun is not None:
@@ -172,11 +176,13 @@ class VerifyNode(Node):
     async def _rest(self, until: float | None) -> None:
         """Sleep until something arrives, or until `until` on the runtime's clock."""
         self._work.clear()
+        began = self._runtime.now()
         try:
             async with asyncio.timeout_at(until):
                 await self._work.wait()
         except TimeoutError:
             pass
+        self._rounds.elsewhere(self._runtime.now() - began)
 
     def _settle(self, sequence: VerifySequence) -> None:
         assert self._desk is not None
@@ -339,4 +345,7 @@ class VerifyNode(Node):
             ),
             counters=tuple(sorted(self._hub.counters.items())),
             packages=packages(),
+            rounds=len(self._rounds),
+            round_p50=self._rounds.quantile(0.5),
+            round_p95=self._rounds.quantile(0.95),
         )

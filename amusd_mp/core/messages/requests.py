@@ -162,7 +162,11 @@ class DraftStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """How the verify node is; times in seconds."""
+    """How the verify node is; times in seconds.
+
+    `round_p50` and `round_p95` are quantiles, over the last `rounds` steps, of what a step cost beside the device's own
+    time and waiting on purpose.
+    """
 
     node: str
     state: NodeState
@@ -178,6 +182,9 @@ class StatusReport:
     drafts: tuple[DraftStatus, ...] = ()
     counters: tuple[tuple[str, int], ...] = ()
     packages: tuple[tuple[str, str], ...] = ()
+    rounds: int = 0
+    round_p50: float = 0.0
+    round_p95: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
