@@ -1,4 +1,4 @@
-"""The bundled pair on the real nodes inside this process: nothing starts but its loops, and the verify model is watched.
+"""The bundled pair on the real nodes inside this process: no process starts, and the verify model is watched.
 
 For rules about what is generated, where a process of its own per node would only cost time.
 """
