@@ -160,6 +160,7 @@ class Stream:
 
     async def __anext__(self) -> Chunk:
         while True:
+            self._check_time()
             if self._behind:
                 await self._catch_up()
             chunk = self._take()
@@ -197,16 +198,20 @@ class Stream:
             for index in range(first, len(replica.tokens))
         )
 
-    async def _wait(self) -> None:
-        """Wait for news, for as long as the deadline leaves; ask by ourselves after a long silence."""
-        self._news.clear()
+    def _check_time(self) -> None:
+        """Raise GenerationTimeout once the time is over, also for a slow reader who always finds something new."""
         left = self._left()
-        if left is not None and left <= 0:
+        if left is not None and left <= 0 and not self._replica.complete:
             raise GenerationTimeout(
                 f"not finished within {self._timeout:g} s; {len(self._replica.tokens)} tokens had arrived",
                 token_ids=tuple(self._replica.tokens),
                 text=self._replica.text,
             )
+
+    async def _wait(self) -> None:
+        """Wait for news, for as long as the deadline leaves; ask by ourselves after a long silence."""
+        self._news.clear()
+        left = self._left()
         try:
             async with asyncio.timeout(IDLE_SYNC if left is None else min(IDLE_SYNC, left)):
                 await self._news.wait()
@@ -220,8 +225,7 @@ class Stream:
         while not self._replica.complete and self._over is None:
             request = Sync(self.submit.sequence, life, self._replica.length)
             try:
-                async with asyncio.timeout(None) as self._asking:
-                    page = await self._board.call(request, SyncPage, self._left())
+                page = await self._ask(request)
             except TimeoutError:  # `_stop_asking`
                 return
             except SequenceLost as error:
@@ -230,12 +234,18 @@ class Stream:
             except OperationalError as error:  # the link decides when silence is a loss
                 log.debug("stream %s: sync failed: %s", self.submit.sequence, error)
                 return
-            finally:
-                self._asking = None
             self._merge(page)
             self._behind = False
             if self._replica.length >= page.length:
                 return
+
+    async def _ask(self, request: Sync) -> SyncPage:
+        """Send a sync that `_stop_asking` may end: that raises TimeoutError."""
+        try:
+            async with asyncio.timeout(None) as self._asking:
+                return await self._board.call(request, SyncPage, self._left())
+        finally:
+            self._asking = None
 
     def _stop_asking(self) -> None:
         """End a pending sync: what it asks for has come by publication, or never will."""

@@ -138,17 +138,17 @@ class Switchboard:
         """Extend the leases of all streams, three times per lease, until cancelled."""
         while True:
             await asyncio.sleep(limits.LEASE / 3)
-            mine = tuple(self._streams)
+            mine = {name: stream.submitted for name, stream in self._streams.items()}
             if not mine:
                 continue
             try:
-                renewed = await self.link.call(Renew(self.link.verify, mine), Renewed, limits.LEASE / 3)
+                renewed = await self.link.call(Renew(self.link.verify, tuple(mine)), Renewed, limits.LEASE / 3)
             except OperationalError as error:
                 log.debug("%s: leases not renewed: %s", self.name, error)
                 continue
             for name in renewed.unknown:
                 stream = self._streams.get(name)
-                if stream is not None and stream.submitted:
+                if stream is not None and mine.get(name):  # else its submit was on its way, and may have come since
                     stream.fail(SequenceLost(f"the verify node at {self.link.url} no longer has this sequence"))
 
     async def cancel(self) -> None:
