@@ -118,9 +118,10 @@ class Link:
             try:
                 return await self._greet(deadline)
             except (Unreachable, RequestTimeout, NotReady) as error:
-                if self._runtime.now() + delay >= deadline:
+                pause = delay * self._runtime.random.uniform(0.5, 1.5)
+                if self._runtime.now() + pause >= deadline:
                     raise self._explain(error, timeout) from error
-            await asyncio.sleep(delay * self._runtime.random.uniform(0.5, 1.5))
+            await asyncio.sleep(pause)
             delay = min(2 * delay, BACKOFF_MAX)
 
     def _explain(self, error: Exception, timeout: float) -> Exception:
@@ -203,9 +204,10 @@ class Link:
                 reply = (await self._ask(request, max(0.001, min(ATTEMPT, left)))).body
                 break
             except (RequestTimeout, Unreachable):
-                if self._runtime.now() + delay >= deadline:
+                pause = delay * self._runtime.random.uniform(0.5, 1.5)
+                if self._runtime.now() + pause >= deadline:
                     raise
-            await asyncio.sleep(delay * self._runtime.random.uniform(0.5, 1.5))
+            await asyncio.sleep(pause)
             delay = min(2 * delay, BACKOFF_MAX)
         if not isinstance(reply, expect):
             raise ProtocolError(f"{self.url} answered {type(request).__name__} with {type(reply).__name__}")
