@@ -76,6 +76,9 @@ TRANSPORT_CONTRACT = {
 }
 """All that a transport may know of the framework; none of it knows messages."""
 
+SERVER_LIBRARIES = {"starlette", "uvicorn", "sse_starlette"}
+"""What `amusd-mp[server]` brings: absent from a plain install."""
+
 MODEL_LIBRARIES = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"}
 
 
@@ -200,6 +203,39 @@ def test_zeromq_stays_behind_the_transport_contract() -> None:
     assert not offenders(
         each for each in IMPORTS if each.top == "zmq" and not inside(each.module, "amusd_mp.transports")
     )
+
+
+def test_the_gateway_is_an_application_of_the_client() -> None:
+    """It may know what the client hands out, and nothing of how that came: no transport, session, node or engine."""
+    allowed = ("amusd_mp.client", "amusd_mp.core", "amusd_mp.errors", "amusd_mp.gateway", "amusd_mp.runtime")
+    gateway = [each for each in IMPORTS if inside(each.module, "amusd_mp.gateway")]
+    assert gateway
+    assert not offenders(
+        each
+        for each in gateway
+        if each.top == "amusd_mp"
+        and each.target not in ("amusd_mp", "amusd_mp.tasks")
+        and not inside(each.target, *allowed)
+    )
+
+
+def test_only_the_gateway_needs_the_server_packages() -> None:
+    assert not offenders(
+        each for each in IMPORTS if each.top in SERVER_LIBRARIES and not inside(each.module, "amusd_mp.gateway")
+    )
+    assert not offenders(
+        each
+        for each in IMPORTS
+        if inside(each.target, "amusd_mp.gateway") and not inside(each.module, "amusd_mp.gateway") and not each.late
+        if not is_for_types(each)
+    )
+
+
+def is_for_types(each: Import) -> bool:
+    """True for an import that only a type checker reads."""
+    tree = ast.parse(SOURCES[each.module].read_text("utf-8"))
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return any(node.lineno < each.line <= (node.end_lineno or 0) for node in blocks)
 
 
 def test_the_framework_names_no_plug_in() -> None:

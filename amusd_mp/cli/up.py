@@ -12,6 +12,7 @@ from amusd_mp.cli.options import Debug, DrainTimeout, File, Format, Host, Sets
 from amusd_mp.log import LogFormat
 
 if TYPE_CHECKING:
+    from amusd_mp.config import Deployment
     from amusd_mp.launcher.launcher import Launcher
     from amusd_mp.node.signals import StopSignals
 
@@ -31,16 +32,29 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Start the nodes of a file that run on this host, and stop them all at Ctrl-C or when one fails."""
+    from amusd_mp.config import load_deployment
+
+    run_up(load_deployment(file, sets or ()), host, ready_file, ready_timeout, drain_timeout, log_format, debug)
+
+
+def run_up(
+    deployment: Deployment,
+    host: str | None,
+    ready_file: Path | None,
+    ready_timeout: float,
+    drain_timeout: float,
+    log_format: LogFormat,
+    debug: bool,
+) -> None:
+    """Run the nodes of a deployment that are placed on this host, with the flags of `up`."""
     import asyncio
     import os
     import sys
 
-    from amusd_mp.config import load_deployment
     from amusd_mp.launcher.launcher import Launcher
     from amusd_mp.log import Event, Renderer, configure, wants_colour
     from amusd_mp.node.signals import StopSignals, exit_at_once
 
-    deployment = load_deployment(file, sets or ())
     names = deployment.local_nodes(host)
     renderer = Renderer(log_format, wants_colour(sys.stderr, os.environ), width=max(map(len, names)))
     configure("up", renderer, debug=debug)

@@ -91,6 +91,11 @@ class Client:
         """The life of the verify node this client talks to."""
         return self._link.verify
 
+    @property
+    def alive(self) -> bool:
+        """False while the verify node is silent. A request then fails, unless the node comes back in time."""
+        return self._link.alive
+
     def stream(self, prompt: Prompt | None = None, **options: Unpack[Options]) -> Stream:
         """Return a stream for one response to a text, token ids, or `messages`; nothing is sent before it is entered.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,7 +17,9 @@ from amusd_mp.config import urls
 from amusd_mp.config.deployment import Deployment
 from amusd_mp.config.rules import problems_between
 from amusd_mp.config.schema import (
+    DEFAULT_HTTP,
     DEFAULT_LISTEN,
+    GATEWAY,
     SECTIONS,
     VERIFY,
     NodeConfig,
@@ -37,6 +40,9 @@ from amusd_mp.core.limits import IDENTIFIER
 from amusd_mp.errors import ConfigError
 
 _URLS = ("listen", "address", "dial")
+
+DEFAULTS: Final[Mapping[object, str]] = {VERIFY: DEFAULT_LISTEN, GATEWAY: DEFAULT_HTTP}
+"""What nodes of a role bind when the file does not say."""
 
 
 def load_deployment(
@@ -162,8 +168,8 @@ def _build(
     problems: list[ConfigError],
 ) -> BaseModel | None:
     """Return one table as its type, or None after adding what is wrong with it to `problems`."""
-    if kind is NodeConfig and content.get("role") == VERIFY:
-        content.setdefault("listen", DEFAULT_LISTEN)
+    if kind is NodeConfig and content.get("role") in DEFAULTS:
+        content.setdefault("listen", DEFAULTS[content["role"]])
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from amusd_mp.config import urls
 from amusd_mp.config.deployment import Deployment
-from amusd_mp.config.schema import DRAFT, VERIFY, NodeConfig
+from amusd_mp.config.schema import DEFAULT_HTTP, DRAFT, GATEWAY, VERIFY, NodeConfig
 from amusd_mp.config.words import nearest
 
 Finding = tuple[tuple[str, ...], str]
@@ -32,8 +32,16 @@ def problems_between(deployment: Deployment) -> Iterator[Finding]:
 def _needs(name: str, node: NodeConfig) -> Iterator[Finding]:
     if node.role in (VERIFY, DRAFT) and node.model is None:
         yield ("nodes", name, "model"), "is missing; write a hub id, a folder or bundled:verify / bundled:draft"
-    if node.role == DRAFT and node.dial is None:
+    if node.role in (DRAFT, GATEWAY) and node.dial is None:
         yield ("nodes", name, "dial"), "is missing; write the verify node's name or its URL"
+    if node.role == GATEWAY and node.listen is not None and not node.listen.startswith(urls.HTTP):
+        yield ("nodes", name, "listen"), f"a gateway speaks HTTP; write for example {DEFAULT_HTTP}, not {node.listen}"
+    if node.role in (VERIFY, DRAFT) and (node.listen or "").startswith(urls.HTTP):
+        yield ("nodes", name, "listen"), "HTTP is spoken by a node of role gateway; write for example tcp://..."
+    if node.api_key is not None and node.api_key_from is not None:
+        yield ("nodes", name, "api_key"), "give either api_key or api_key_from"
+    if node.role in (VERIFY, DRAFT) and (node.api_key or node.api_key_from):
+        yield ("nodes", name, "api_key"), f"belongs to a gateway, and this one's role is {node.role}"
     if node.role != DRAFT and node.draft_temperature is not None:
         yield ("nodes", name, "draft_temperature"), f"belongs to draft nodes, and this one's role is {node.role}"
 
@@ -42,12 +50,14 @@ def _listening(name: str, node: NodeConfig, insecure: bool) -> Iterator[Finding]
     if node.listen is None or insecure:
         return
     host = urls.host_of(node.listen)
-    if host is not None and not urls.is_loopback(host):
-        yield (
-            ("nodes", name, "listen"),
-            f"{node.listen} is reachable from other machines, and nothing is encrypted; listen on 127.0.0.1,"
-            " or accept that with insecure = true in [security]",
-        )
+    if host is None or urls.is_loopback(host) or (node.role == GATEWAY and (node.api_key or node.api_key_from)):
+        return
+    key = "ask for an api_key, " if node.role == GATEWAY else ""
+    yield (
+        ("nodes", name, "listen"),
+        f"{node.listen} is reachable from other machines, and nothing is encrypted; listen on 127.0.0.1,"
+        f" {key}or accept that with insecure = true in [security]",
+    )
 
 
 def _dialling(name: str, node: NodeConfig, deployment: Deployment) -> Iterator[Finding]:

@@ -18,8 +18,12 @@ from amusd_mp.errors import ConfigError
 
 VERIFY: Final = "verify"
 DRAFT: Final = "draft"
+GATEWAY: Final = "gateway"
 DEFAULT_LISTEN: Final = "tcp://127.0.0.1:5601"
 """What a verify node binds when the file does not say: loopback, so that nothing is exposed by accident."""
+
+DEFAULT_HTTP: Final = "http://127.0.0.1:8000"
+"""The same for a gateway."""
 
 _DTYPE_WORDS = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 
@@ -56,12 +60,12 @@ class NodeConfig(Section):
     """One table `[nodes.NAME]`."""
 
     role: str = Field(
-        min_length=1, description="what the node is: `verify`, `draft`, or a role another package installs"
+        min_length=1, description="what the node is: `verify`, `draft`, `gateway`, or a role another package installs"
     )
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="hub id, folder (relative to the file), `bundled:verify`, `bundled:draft`; both roles need one",
+        description="hub id, folder (relative to the file), `bundled:verify`, `bundled:draft`; a gateway has none",
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         default="cpu", description="`cpu`, `mps` or `cuda:N`, the N-th of the GPUs that are visible"
@@ -72,10 +76,11 @@ class NodeConfig(Section):
     host: str | None = Field(default=None, min_length=1, description="the host it runs on; absent: this machine")
     listen: str | None = Field(
         default=None,
-        description=f"URL it binds; a verify node without it binds `{DEFAULT_LISTEN}`. Port 0 takes a free one",
+        description=f"URL it binds; without it a verify node binds `{DEFAULT_LISTEN}`, a gateway `{DEFAULT_HTTP}`."
+        " Port 0 takes a free one",
     )
     address: str | None = Field(default=None, description="URL that others dial, where that is not what it binds")
-    dial: str | None = Field(default=None, description="a node's name or a URL; a draft node needs it")
+    dial: str | None = Field(default=None, description="a node's name or a URL; draft and gateway need it")
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="CPU threads of the device; absent: torch's choice"
     )
@@ -107,6 +112,12 @@ class NodeConfig(Section):
     )
     draft_temperature: float | None = Field(
         default=None, ge=0, le=100, description="temperature a draft node guesses with; absent: the request's own"
+    )
+    api_key: str | None = Field(
+        default=None, min_length=1, repr=False, description="what callers of a gateway must know; absent: nothing"
+    )
+    api_key_from: str | None = Field(
+        default=None, min_length=1, description="environment variable of the gateway that holds its `api_key`"
     )
     restart: Literal["never", "on-failure"] = Field(
         default="never",

@@ -1,7 +1,7 @@
 """URLs as a deployment file writes them: folders filled in, loopback told from the rest, wildcards recognised.
 
-Knows the two built-in schemes that a file can name across processes, `tcp` and `ipc`; any other is left as it stands,
-for the transport of that name to judge.
+Knows the two built-in schemes that a file can name across processes, `tcp` and `ipc`, and a gateway's `http`; any other
+is left as it stands, for the transport of that name to judge.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 IPC: Final = "ipc://"
+HTTP: Final = "http://"
+
+WITH_PORT: Final = ("tcp", "http")
+"""Schemes of URLs that are a host and a port."""
+
 RUNTIME: Final = "{runtime}"
 """In an ipc path: this user's own folder for sockets, so that several people share a host without meeting."""
 
@@ -40,8 +45,8 @@ def resolve(url: str, folder: Path, environ: Mapping[str, str] = os.environ) -> 
         raise ValueError(f"{url!r} is not a URL; write for example tcp://127.0.0.1:5601 or ipc://verify.sock")
     if url.startswith(IPC):
         return _resolve_ipc(url, folder, environ)
-    if urlsplit(url).scheme == "tcp":
-        _check_tcp(url)
+    if urlsplit(url).scheme in WITH_PORT:
+        _check_port(url)
     return url
 
 
@@ -59,26 +64,26 @@ def _resolve_ipc(url: str, folder: Path, environ: Mapping[str, str]) -> str:
     return IPC + path
 
 
-def _check_tcp(url: str) -> None:
+def _check_port(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"{url!r}: {error}") from None
     if not host or port is None or parts.path not in ("", "/"):
-        raise ValueError(f"{url!r} is not tcp://HOST:PORT")
+        raise ValueError(f"{url!r} is not {urlsplit(url).scheme}://HOST:PORT")
 
 
 def host_of(url: str) -> str | None:
-    """Return the host of a tcp URL; None for every other scheme."""
+    """Return the host of a tcp or http URL; None for every other scheme."""
     parts = urlsplit(url)
-    return parts.hostname if parts.scheme == "tcp" else None
+    return parts.hostname if parts.scheme in WITH_PORT else None
 
 
 def has_free_port(url: str) -> bool:
     """True if the real port is known only after binding (port 0)."""
     parts = urlsplit(url)
-    return parts.scheme == "tcp" and parts.port == 0
+    return parts.scheme in WITH_PORT and parts.port == 0
 
 
 def is_wildcard(host: str) -> bool:
@@ -97,6 +102,6 @@ def is_loopback(host: str) -> bool:
 
 
 def with_host(url: str, host: str) -> str:
-    """Return a tcp URL with another host."""
+    """Return a tcp or http URL with another host."""
     shown = f"[{host}]" if ":" in host else host
-    return f"tcp://{shown}:{urlsplit(url).port}"
+    return f"{urlsplit(url).scheme}://{shown}:{urlsplit(url).port}"

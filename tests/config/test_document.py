@@ -21,7 +21,7 @@ KEYS = {
     "nodes": {
         *("role", "model", "device", "dtype", "host", "listen", "address", "dial", "threads", "cores"),
         *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "fixed_shapes", "pad_layers"),
-        *("draft_temperature", "restart"),
+        *("draft_temperature", "api_key", "api_key_from", "restart"),
     },
     "speculation": {"strategy", "lookahead"},
     "security": {"insecure"},
@@ -49,4 +49,4 @@ def test_the_configs_that_come_with_the_project_are_right(file: Path) -> None:
 
 
 def test_the_configs_are_these() -> None:
-    assert [file.stem for file in CONFIGS] == ["cpu-draft", "demo", "one-gpu", "two-gpus", "two-hosts"]
+    assert [file.stem for file in CONFIGS] == ["cpu-draft", "demo", "one-gpu", "serve", "two-gpus", "two-hosts"]

@@ -25,7 +25,7 @@ class Fake:
 
 def local(*hosts: str | None, host: str | None = None) -> tuple[str, ...]:
     """Return which of the nodes n0, n1, ... with these hosts run on the fake machine."""
-    nodes = {f"n{number}": NodeConfig(role="gateway", host=where) for number, where in enumerate(hosts)}
+    nodes = {f"n{number}": NodeConfig(role="observer", host=where) for number, where in enumerate(hosts)}
     return Deployment(nodes).local_nodes(host, Fake())
 
 

@@ -171,7 +171,7 @@ def test_relative_paths_resolve_against_the_file_and_those_of_flags_against_here
     (here / "other").mkdir(parents=True)
     monkeypatch.chdir(here)
     text = PAIR.replace("bundled:verify", "models/verify").replace("bundled:draft", "owner/name")
-    file = write(text + '[nodes.x]\nrole = "gateway"\nlisten = "ipc://run/x.sock"\n')
+    file = write(text + '[nodes.x]\nrole = "observer"\nlisten = "ipc://run/x.sock"\n')
     deployment = load_deployment(file, (), {})
     assert deployment.node("verify").model == str(tmp_path / "models" / "verify")
     assert deployment.node("draft").model == "owner/name"
@@ -181,7 +181,7 @@ def test_relative_paths_resolve_against_the_file_and_those_of_flags_against_here
 
 
 def test_socket_paths_are_per_user_and_not_too_long(write: Write) -> None:
-    file = write(PAIR + '[nodes.x]\nrole = "gateway"\nlisten = "ipc://{runtime}/x.sock"\n')
+    file = write(PAIR + '[nodes.x]\nrole = "observer"\nlisten = "ipc://{runtime}/x.sock"\n')
     assert (
         load_deployment(file, (), {"XDG_RUNTIME_DIR": "/run/user/7"}).url_for("x")
         == "ipc:///run/user/7/amusd-mp/x.sock"

@@ -42,7 +42,7 @@ def test_two_verify_nodes_are_refused(tmp_path: Path) -> None:
 )
 def test_what_a_role_needs(tmp_path: Path, node: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        deployment(tmp_path, **{node: changes}, other={"role": "gateway"})
+        deployment(tmp_path, **{node: changes}, other={"role": "observer"})
 
 
 def test_a_draft_may_dial_a_url_and_be_alone(tmp_path: Path) -> None:
@@ -87,3 +87,34 @@ def test_a_free_port_is_known_only_once_it_is_bound(tmp_path: Path) -> None:
 def test_unknown_names_are_answered_with_the_known(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no node is named 'x'; nodes: verify, draft"):
         deployment(tmp_path).node("x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dial": None}, r"nodes\.web\.dial: is missing"),
+        ({"listen": "tcp://127.0.0.1:1"}, r"nodes\.web\.listen: a gateway speaks HTTP; .*http://127\.0\.0\.1:8000"),
+        ({"listen": "http://127.0.0.1"}, r"nodes\.web\.listen: .*is not http://HOST:PORT"),
+        ({"listen": "http://0.0.0.0:8000"}, r"nodes\.web\.listen: .*ask for an api_key, or .*insecure = true"),
+        ({"api_key": "a", "api_key_from": "B"}, r"nodes\.web\.api_key: give either api_key or api_key_from"),
+    ],
+)
+def test_what_a_gateway_needs(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        deployment(tmp_path, web={"role": "gateway", "dial": "verify", **changes})
+
+
+def test_a_gateway_binds_loopback_unless_told_and_may_leave_it_with_a_key(tmp_path: Path) -> None:
+    web = {"role": "gateway", "dial": "verify"}
+    assert deployment(tmp_path, web=web).node("web").listen == "http://127.0.0.1:8000"
+    free = deployment(tmp_path, web={**web, "listen": "http://0.0.0.0:0", "api_key_from": "KEY"})
+    assert free.has_free_port("web")
+    assert free.url_for("web") == "http://127.0.0.1:0"
+    secret = deployment(tmp_path, web={**web, "api_key": "hush"}).node("web")
+    assert "hush" not in repr(secret)
+
+
+@pytest.mark.parametrize("changes", [{"api_key": "x"}, {"listen": "http://127.0.0.1:1"}])
+def test_what_belongs_to_a_gateway_alone(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="gateway"):
+        deployment(tmp_path, verify=changes)

@@ -1,0 +1,54 @@
+"""A caller that goes away ends its work: waiting for a body to be made, or streaming one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from sse_starlette import EventSourceResponse
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+PING = 15
+"""Seconds between comments in a silent stream, so that no proxy takes it for dead."""
+
+
+class Gone(Exception):
+    """The caller has disconnected; nobody reads the answer."""
+
+
+async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancel it and raise Gone once the caller disconnects. The body was read before."""
+
+    async def leaving() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working = asyncio.create_task(work, name=f"answers {request.url.path}")
+    listening = asyncio.create_task(leaving(), name=f"listens to the caller of {request.url.path}")
+    try:
+        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Gone
+        return working.result()
+    finally:
+        for task in (working, listening):
+            task.cancel()
+        await asyncio.wait({working, listening})
+
+
+class Events(EventSourceResponse):
+    """Server-sent events with `\\n\\n` between them. `leave` is called however the response ends, also unread."""
+
+    def __init__(self, content: AsyncIterator[dict[str, str]], leave: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(content, sep="\n", ping=PING, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._leave()

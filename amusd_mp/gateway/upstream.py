@@ -1,0 +1,106 @@
+"""The gateway's one client: connected to the verify node, reconnected when it must be, shared by all requests.
+
+A verify node that is not there yet is awaited; one that restarts is found again by the client itself. Whether a token
+can be made is asked of the verify node with a token, because a hung device still answers everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from amusd_mp.client.client import Client, connect
+from amusd_mp.core.messages import StatusReport
+from amusd_mp.errors import Busy, GenerationTimeout, NotReady, OperationalError, RequestTimeout, Unreachable
+from amusd_mp.gateway.waiting import Line
+from amusd_mp.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+TRY: Final = 10.0  # seconds to try to connect before saying so again
+PROBE: Final = 5.0  # seconds one token may take
+FRESH: Final = 2.0  # seconds for which a token made proves that the next one can be
+
+
+class Upstream:
+    """Holds the client while there is one. `run` must be running."""
+
+    def __init__(self, url: str, runtime: Runtime) -> None:
+        self.url = url
+        self.line = Line(1)  # as long as rows are not known, nobody is let through at once
+        self._runtime = runtime
+        self._client: Client | None = None
+        self._why = f"not connected to {url} yet"
+        self._made_at = float("-inf")
+        self._probing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.url} {'connected' if self._client else self._why}>"
+
+    async def run(self) -> None:
+        """Connect and stay connected until cancelled. Raises what refuses this client for good."""
+        while True:
+            try:
+                async with connect(self.url, timeout=TRY, runtime=self._runtime) as client:
+                    self.line = Line((await client.status()).max_sequences)
+                    self._client = client
+                    log.info("connected to %s at %s", client.model.name, self.url)
+                    await asyncio.Event().wait()
+            except (Unreachable, RequestTimeout, NotReady) as error:
+                self._why = str(error)
+                log.warning("still waiting: %s", error)
+            finally:
+                self._client = None
+
+    @property
+    def client(self) -> Client:
+        """The client. Raises NotReady while there is none, or while the verify node is silent."""
+        if self._client is None:
+            raise NotReady(self._why)
+        if not self._client.alive:
+            raise NotReady(f"the verify node at {self.url} is silent")
+        return self._client
+
+    @property
+    def connected(self) -> bool:
+        """True while the verify node is heard of."""
+        return self._client is not None and self._client.alive
+
+    def made(self) -> None:
+        """Note that a token arrived just now."""
+        self._made_at = self._runtime.now()
+
+    async def check(self) -> StatusReport:
+        """Return the verify node's status if a token can be made. Raises OperationalError with the reason if not."""
+        status = await self.client.status(timeout=PROBE)
+        if status.state != "ready":
+            raise NotReady(f"the verify node is {status.state}")
+        async with self._probing:  # many may ask at once; the first one's token answers for all
+            if self._runtime.now() - self._made_at > FRESH:
+                await self._probe()
+        return status
+
+    async def _probe(self) -> None:
+        card = self.client.model
+        first = (card.eos_ids or (0,))[0]
+        try:
+            await self.client.generate([first], max_tokens=1, temperature=0.0, timeout=PROBE)
+        except Busy:
+            return  # every row is at work
+        except GenerationTimeout as error:
+            raise NotReady(f"the verify node made no token within {PROBE:g} s") from error
+        self.made()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait in line for a place at the verify node. Raises Busy when the line is too long."""
+        async with self.line.place():
+            yield
+
+
+def unavailable(error: OperationalError) -> str:
+    """Return why no token can be made, in one line."""
+    return f"no token can be made: {error}"

@@ -1,0 +1,43 @@
+"""The line in front of the verify node: as many requests at once as it holds sequences, others in order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from amusd_mp.errors import Busy
+
+LONGEST: Final = 1024
+"""Who may wait; beyond them a caller is told to come again later."""
+
+
+class Line:
+    """`places` may run, others wait. Fair: an `asyncio.Semaphore` serves in order."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.running = 0
+        self.waiting = 0
+        self._free = asyncio.Semaphore(places)
+
+    def __repr__(self) -> str:
+        return f"<Line {self.running} of {self.places} running, {self.waiting} waiting>"
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place. Raises Busy if too many wait already. Cancelling the wait gives it up."""
+        if self.waiting >= LONGEST:
+            raise Busy(f"{self.waiting} requests are waiting already", retry_after=5.0)
+        self.waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._free.release()
