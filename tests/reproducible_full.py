@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from exactness import deployment, prompts
+from pair import drafts_are
 from sampled import Alone, Ask
 
 from amusd_mp import Client, LocalCluster
@@ -79,11 +80,9 @@ async def stop_and_go(pid: int) -> None:
 
 async def die_and_rise(cluster: LocalCluster, client: Client) -> None:
     while True:
-        await cluster.kill("draft")
         await cluster.restart("draft")
-        with suppress(TimeoutError):
-            await client.wait_for_draft()
-        await asyncio.sleep(1.0)
+        await drafts_are(client, lambda drafts: any(each.windows > 20 for each in drafts))
+        await cluster.kill("draft")
 
 
 @pytest.mark.parametrize(("attention", "fixed"), SETTINGS)
@@ -106,16 +105,16 @@ async def test_runs_with_shifted_timing(attention: str, fixed: bool) -> None:
         first = alone[0]
         assert all(len(ids) == TOKENS for ids in first)
         note("alone, one at a time", alone)
-        note("draft, one at a time", await write(client, 1))
         note("draft, eight at once", await write(client, AT_ONCE))
-        note("alternating 4, three at once", await write(client, 3, strategy="alternating", lookahead=4))
+        note("again", await write(client, AT_ONCE))
+        note("alternating 4, eight at once", await write(client, AT_ONCE, strategy="alternating", lookahead=4))
         async with meanwhile(stop_and_go(cluster.nodes["draft"].pid)):
             note("draft slowed, eight at once", await write(client, AT_ONCE))
-        async with meanwhile(die_and_rise(cluster, client)):
-            note("draft killed, eight at once", await write(client, AT_ONCE))
-        if "draft" in cluster.nodes:
-            await cluster.kill("draft")
+        await cluster.kill("draft")
+        await drafts_are(client, lambda drafts: not drafts)
         note("no draft, eight at once", await write(client, AT_ONCE))
+        async with meanwhile(die_and_rise(cluster, client)):
+            note("draft killed, eight at once", await write(client, AT_ONCE, strategy="alternating", lookahead=4))
 
 
 def changes(model: Alone, first: Texts, other: Texts) -> list[float]:

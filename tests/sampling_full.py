@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from exactness import HEADER, Run, deployment, prompts
@@ -17,6 +18,7 @@ from amusd_mp import Client, LocalCluster
 
 ASKS = grid(prompts(8), 48)
 LOOKAHEADS = (1, 4, 16)
+ROUNDS: dict[str, Any] = {"strategy": "alternating", "lookahead": 4}  # every step has proposals, while there is a draft
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,9 @@ async def test_with_a_draft(draft: str, alone: Alone, table: list[Run]) -> None:
 async def test_a_draft_that_is_killed_and_restarted_all_the_time(alone: Alone, table: list[Run]) -> None:
     async with LocalCluster(deployment("bundled:draft")) as cluster, cluster.connect() as client:
         await client.wait_for_draft()
-        asking = asyncio.create_task(compare_samples(client, alone, ASKS * 2, 8, "bundled:draft, killed, restarted"))
+        asking = asyncio.create_task(
+            compare_samples(client, alone, ASKS * 2, 8, "bundled:draft, killed, restarted", **ROUNDS)
+        )
         deaths = 0
         while not asking.done():
             await cluster.kill("draft")
