@@ -20,7 +20,7 @@ from amusd_mp.testing.faults import Faults, FaultyDialer
 from amusd_mp.transport import Dialer, Handler, Listener, Received, Subscription, Transport, TransportOptions
 
 Tell = Callable[[str, str, bytes], None]
-"""(party, what happened, payload): `says`, `hears`, `asks`, `answers`, `is answered`, `is not answered`."""
+"""(party, what happened, payload): `says`, `hears`, `asks`, `takes`, `answers`, `is (not) answered`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,7 @@ class _Listener(Listener):
 
     def serve(self, handler: Handler) -> None:
         async def answer(payload: bytes, peer: str | None) -> bytes:
+            self._tell(self._life.name, "takes", payload)
             reply = await handler(payload, peer)
             if self._life.dead:
                 await asyncio.get_running_loop().create_future()  # until the listener closes: no answer leaves
