@@ -5,7 +5,7 @@ The text goes to standard output, everything about it to standard error, so a pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,8 +33,11 @@ def command(
     ids: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="The prompt as token ids.", show_default=False)
     ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Responses, written side by side; number i has seed + i.")] = 1,
     show_drafts: ShowDrafts = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object at the end instead of text.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object per response at the end instead of text.")
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds for the whole response.", show_default=False)
     ] = None,
@@ -54,8 +57,8 @@ def command(
         from amusd_mp.cli.address import reach
 
         async with reach(address, connect_timeout) as client:
-            if as_json:
-                write_json(await client.generate(what, **options))
+            if as_json or n > 1:
+                write_samples(await client.sample(what, n, **options), as_json, show_drafts)
             else:
                 await write(client, what, options, show_drafts)
 
@@ -115,11 +118,26 @@ async def write(
     return result
 
 
-def write_json(result: GenerationResult) -> None:
-    """Write everything about a response as one line of JSON."""
+def write_samples(results: Sequence[GenerationResult], as_json: bool, show_drafts: bool) -> None:
+    """Write finished responses one after the other: everything about each as a line of JSON, or its text."""
     import json
+    import sys
 
-    typer.echo(json.dumps(as_fields(result), ensure_ascii=False))
+    from amusd_mp.cli.painting import Painter, safe, summary
+    from amusd_mp.client.results import Chunk
+
+    painter = Painter(sys.stdout)
+    if show_drafts and not as_json:
+        typer.echo(painter.legend(), err=True)
+    for number, result in enumerate(results, start=1):
+        if as_json:
+            typer.echo(json.dumps(as_fields(result), ensure_ascii=False))
+            continue
+        typer.echo(f"{number} of {len(results)}, seed {result.seed}:", err=True)
+        shown = painter.chunk(Chunk(result.text, result.tokens)) if show_drafts else safe(result.text, sys.stdout)
+        typer.echo(shown)
+        if show_drafts:
+            typer.echo(summary(result), err=True)
 
 
 def as_fields(result: GenerationResult) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from amusd_mp.core.messages import (
     Tokenized,
 )
 from amusd_mp.core.model import ModelCard
-from amusd_mp.errors import RequestError
+from amusd_mp.errors import Busy, RequestError
 from amusd_mp.runtime import Runtime
 from amusd_mp.tasks import task_group
 
@@ -127,18 +127,36 @@ class Client:
     ) -> tuple[GenerationResult, ...]:
         """Return `n` responses to one prompt, written side by side; sample i uses `seed` + i.
 
-        If one fails, the others are cancelled and its error is raised.
+        What finds no room beside its siblings follows them. If one fails, the others are cancelled and its error is
+        raised.
         """
         if n < 1:
             raise RequestError(f"n={n} must be at least 1", parameter="n")
         first = options.get("seed")
         seed = self._runtime.new_seed() if first is None else first
+        running = 0
+
+        async def one(mine: Options) -> GenerationResult:
+            nonlocal running
+            while True:
+                try:
+                    async with self.stream(prompt, **mine) as stream:
+                        running += 1
+                        try:
+                            return await stream.result()
+                        finally:
+                            running -= 1
+                except Busy as busy:
+                    if not running or mine.get("timeout") is not None:  # a stream with a timeout came again by itself
+                        raise
+                    await asyncio.sleep(busy.retry_after)
+
         samples = []
         async with task_group() as tasks:
             for i in range(n):
                 mine = options.copy()
                 mine["seed"] = (seed + i) % 2**64
-                samples.append(tasks.create_task(self.generate(prompt, **mine), name=f"sample {i}"))
+                samples.append(tasks.create_task(one(mine), name=f"sample {i}"))
         return tuple(task.result() for task in samples)
 
     async def status(self, timeout: float = limits.REQUEST_TIMEOUT) -> StatusReport:

@@ -85,6 +85,16 @@ def test_json_tells_everything_about_a_response(tools: Any) -> None:
     assert all(len(token["top_logprobs"]) == 2 for token in told["tokens"])
 
 
+def test_several_responses_have_seeds_in_a_row(tools: Any) -> None:
+    flags = ("--url", tools.url, "--max-tokens", "12", "--temperature", "1", "--seed", "7", "--n", "3")
+    results = tools.ask(lambda client: client.sample(PROMPT, 3, max_tokens=12, temperature=1.0, seed=7))
+    plain = tools.run("generate", PROMPT, *flags)
+    assert plain.stdout == "".join(result.text + "\n" for result in results)
+    assert plain.stderr.splitlines() == [f"{i} of 3, seed {6 + i}:" for i in (1, 2, 3)]
+    told = [json.loads(line) for line in tools.run("generate", PROMPT, *flags, "--json").stdout.splitlines()]
+    assert [(each["seed"], each["text"]) for each in told] == [(result.seed, result.text) for result in results]
+
+
 def test_rejected_tokens_are_told_with_their_text_where_the_draft_was_wrong(tools: Any) -> None:
     def ask(*flags: str) -> list[dict[str, Any]]:
         done = tools.run("generate", PROMPT, "--url", tools.url, "--max-tokens", "40", "--json", *SPECULATE, *flags)

@@ -123,6 +123,15 @@ async def test_tasks_share_a_client_and_clients_share_a_node(cluster: Cluster, c
     assert (await client.status()).finished == 8
 
 
+async def test_more_samples_than_a_node_holds_follow_one_another(client: Client) -> None:
+    results = await client.sample(PROMPT, 10, max_tokens=30)
+    assert {result.token_ids for result in results} == {answer(PROMPT, 30)}
+    seeds = [result.seed for result in results]
+    assert seeds == [(seeds[0] + at) % 2**64 for at in range(10)]
+    with pytest.raises(RequestError, match="n=0"):
+        await client.sample(PROMPT, 0)
+
+
 # ------------------------------------------------------------------------------------------ leaving early
 
 
