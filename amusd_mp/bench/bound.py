@@ -1,0 +1,87 @@
+"""Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
+
+Step times are those of the recorded timeline, acceptance is alternating's measured one. The simulation draws acceptance
+independently from token to token, which no real draft's is; how far that carries shows in the strategies that wait for
+nothing (autoregressive and alternating), whose bounds stand beside the main one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from amusd_mp.core.limits import LOOKAHEAD
+from amusd_mp.core.params import Strategy
+from amusd_mp.testing.simulation.pair import simulate_pair
+
+TOKENS: Final = 768
+"""Long enough for the schedule to settle; about a second of real time."""
+
+
+def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the summary with `bounds`: by contender, the bound in ms/token and the share of it that was reached.
+
+    Unchanged where step times or acceptance are not known. Blocks, and may not be called from a running loop.
+    """
+    steps = summary.get("steps") or {}
+    acceptance = alternating_acceptance(summary)
+    cost = verify_cost(steps.get("verify_ms", {}))
+    if acceptance is None or cost is None or not steps.get("draft_ms") or summary["settings"]["concurrency"] > 1:
+        return dict(summary)
+    bounds: dict[str, Any] = {}
+    for row in summary["rows"]:
+        chosen = of_label(row["contender"])
+        if chosen is None or row["decode_ms"] is None:
+            continue
+        strategy, lookahead = chosen
+        found = simulate_pair(
+            verify_ms=cost[0],
+            verify_ms_per_token=cost[1],
+            draft_ms=steps["draft_ms"],
+            acceptance=acceptance,
+            delay_ms=summary["settings"]["delay_ms"],
+            strategy=strategy,
+            lookahead=lookahead,
+            tokens=TOKENS,
+        )
+        bounds[row["contender"]] = {
+            "ms_per_token": found.ms_per_token,
+            "share": found.ms_per_token / row["decode_ms"]["median"],
+        }
+    assumed = {"verify_ms": cost[0], "verify_ms_per_token": cost[1], "draft_ms": steps["draft_ms"]}
+    return {**summary, "bounds": bounds, "bound_assumes": {**assumed, "acceptance": acceptance}}
+
+
+def of_label(label: str) -> tuple[Strategy, int] | None:
+    """Return strategy and lookahead of a deployment's contender, None for another program's."""
+    name, _, rest = label.partition(", ")
+    if name not in list(Strategy):
+        return None
+    number = rest.removeprefix("k=").removeprefix("lookahead ")
+    return Strategy(name), int(number) if number else LOOKAHEAD
+
+
+def alternating_acceptance(summary: Mapping[str, Any]) -> float | None:
+    """Return the chance that a proposal behind accepted ones is accepted, from alternating's rounds of a fixed k."""
+    for row in summary["rows"]:
+        chosen = of_label(row["contender"])
+        if chosen is not None and chosen[0] is Strategy.ALTERNATING and row["histogram"]:
+            counts, k = row["histogram"], chosen[1]
+            accepted = sum(j * count for j, count in enumerate(counts))
+            refused = sum(counts[:k])
+            return float(accepted / (accepted + refused)) if accepted + refused else None
+    return None
+
+
+def verify_cost(times: Mapping[str, float]) -> tuple[float, float] | None:
+    """Return milliseconds of a verify step alone, and of each proposal, by least squares; None if nothing was seen."""
+    points = [(int(k), ms) for k, ms in times.items()]
+    if not points:
+        return None
+    alone = times.get("0")
+    if len(points) == 1:
+        return points[0][1], 0.0
+    middle, level = sum(k for k, _ in points) / len(points), sum(ms for _, ms in points) / len(points)
+    spread = sum((k - middle) ** 2 for k, _ in points)
+    slope = max(0.0, sum((k - middle) * (ms - level) for k, ms in points) / spread)
+    return (alone if alone is not None else level - slope * middle), slope

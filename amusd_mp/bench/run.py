@@ -1,0 +1,223 @@
+"""One benchmark from its first process to its last file.
+
+Nodes are started, or reached where they already run; contenders are made from the plan; the sweep finds alternating's
+best k; everything is measured in turn, compared, written. It prints nothing: `Progress` is told how far it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from amusd_mp.bench import summary
+from amusd_mp.bench.differences import Difference, differences, margin
+from amusd_mp.bench.folder import RunFolder
+from amusd_mp.bench.measuring import Measurement, spaced
+from amusd_mp.bench.peer import assisted
+from amusd_mp.bench.prompts import BenchPrompt
+from amusd_mp.bench.records import Answer
+from amusd_mp.bench.watching import record
+from amusd_mp.bench.writers import NodeWriter, Task, Writer, as_text, has_template
+from amusd_mp.config import Deployment
+from amusd_mp.config.write import tables_of, to_toml
+from amusd_mp.core.params import Strategy
+from amusd_mp.launcher.cluster import LocalCluster
+
+if TYPE_CHECKING:
+    from amusd_mp.client.client import Client
+    from amusd_mp.core.messages import StatusReport
+
+ROUNDS_PROMPTS: Final = 4
+"""Prompts answered without anybody watching, before the framework's time per round is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured.
+
+    fixed:         alternating's k that is measured in full (the paper's is 5); None: none
+    sweep:         k of which the best is measured in full, too, found on `sweep_prompts` of the prompts
+    lookahead:     of the asynchronous contender; None: the deployment's
+    peer_threads:  a contender with transformers' assisted generation for each number of threads
+    delay_ms:      for the record; the deployment already has it in the address that the draft dials
+    """
+
+    name: str
+    prompts: Sequence[BenchPrompt]
+    task: Task
+    repeats: int = 3
+    warm_up: int = 1
+    concurrency: int = 1
+    fixed: int | None = 5
+    sweep: tuple[int, ...] = (1, 2, 3, 5, 8)
+    sweep_prompts: int = 8
+    lookahead: int | None = None
+    peer_threads: tuple[int, ...] = ()
+    delay_ms: float = 0.0
+    timeline: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Progress(Protocol):
+    """Told how far a benchmark is."""
+
+    def phase(self, what: str, answers: int) -> None:
+        """A part begins that will take so many answers."""
+
+    def answered(self, answer: Answer) -> None:
+        """One of them is there."""
+
+
+class Bench:
+    """One run of a plan on one deployment, into one folder."""
+
+    def __init__(self, plan: Plan, deployment: Deployment, folder: RunFolder, progress: Progress) -> None:
+        self._plan = plan
+        self._deployment = deployment
+        self._folder = folder
+        self._progress = progress
+
+    def __repr__(self) -> str:
+        return f"<Bench {self._plan.name} into {self._folder.path}>"
+
+    async def run(self, url: str | None = None) -> dict[str, Any]:
+        """Measure, write everything, and return the summary. `url`: nodes that already run. Raises AmusdError."""
+        self._folder.text("config.toml", to_toml(tables_of(self._deployment)))
+        self._folder.json("environment.json", self._plan.environment)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(reached(self._deployment, url))
+            self._plan = replace(self._plan, task=replace(self._plan.task, chat=await has_template(client)))
+            status = await client.wait_for_draft()
+            found = await self._measured(client, status, stack)
+            if self._plan.timeline:
+                self._progress.phase("recording a timeline", 0)
+                title = f"{self._plan.name}: {status.model.name}"
+                files, found["steps"] = await record(client, self._plan.prompts[0], found["contenders"], title)
+                for name, content in files.items():
+                    self._folder.text(name, content)
+        del found["contenders"]
+        self._folder.json("summary.json", found)
+        return found
+
+    async def _measured(self, client: Client, status: StatusReport, stack: AsyncExitStack) -> dict[str, Any]:
+        plan = self._plan
+        alone = NodeWriter(client, plan.task, Strategy.AUTOREGRESSIVE)
+        main = NodeWriter(client, plan.task, Strategy.AMUSD, plan.lookahead)
+        peers = await assisted(stack, client, self._deployment, plan.task, plan.peer_threads)
+        sweep = [NodeWriter(client, plan.task, Strategy.ALTERNATING, k) for k in plan.sweep]
+        fixed = [] if plan.fixed is None else [NodeWriter(client, plan.task, Strategy.ALTERNATING, plan.fixed)]
+        await self._warm_up([alone, main, *fixed, *sweep, *peers])
+        swept = await self._sweep(sweep)
+        best = [each for each in sweep if swept and each.lookahead == swept[0]["k"] and each.lookahead != plan.fixed]
+        nodes = [alone, *fixed, *best, main]
+        writers: list[Writer] = [*nodes, *peers]
+        measurement = Measurement(
+            writers,
+            plan.prompts,
+            plan.repeats,
+            plan.concurrency,
+            prime=lambda prompt: self._prime(client, prompt),
+            on_answer=self._keep,
+        )
+        self._progress.phase("measuring", measurement.total)
+        await measurement.run()
+        other = list(differences(measurement.answers, alone.label))
+        return {
+            "format": 1,
+            "name": plan.name,
+            "baseline": alone.label,
+            "main": main.label,
+            "best_alternating": f"{Strategy.ALTERNATING}, k={swept[0]['k']}" if swept else None,
+            "models": {"verify": asdict(status.model), "drafts": [asdict(each) for each in status.drafts]},
+            "settings": self._settings(),
+            "environment": dict(plan.environment),
+            **summary.results(measurement.answers, measurement.walls, alone.label, main.label),
+            "sweep": sorted(swept, key=lambda each: int(each["k"])),
+            "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
+            "differences": [await self._explained(client, each, measurement.answers[alone.label]) for each in other],
+            "framework": await self._framework(client, main),
+            "contenders": nodes,
+        }
+
+    async def _warm_up(self, writers: Sequence[Writer]) -> None:
+        """Answer under every contender, so that no first time is measured."""
+        prompts = spaced(self._plan.prompts, self._plan.warm_up)
+        self._progress.phase("warming up", len(writers) * len(prompts))
+        for prompt in prompts:
+            for writer in writers:
+                self._progress.answered(await writer.answer(prompt, 0))
+
+    async def _sweep(self, writers: Sequence[NodeWriter]) -> list[dict[str, float]]:
+        """Return each k with its time per token on some prompts, the best first."""
+        if not writers:
+            return []
+        some = spaced(self._plan.prompts, self._plan.sweep_prompts)
+        trial = Measurement(writers, some, 1, self._plan.concurrency, on_answer=self._progress.answered)
+        self._progress.phase("looking for alternating's best k", trial.total)
+        await trial.run()
+        found: list[dict[str, float]] = []
+        for writer in writers:
+            tokens = sum(answer.tokens for answer in trial.answers[writer.label])
+            assert writer.lookahead is not None
+            found.append({"k": writer.lookahead, "ms_per_token": 1e3 * sum(trial.walls[writer.label]) / tokens})
+        return sorted(found, key=lambda each: each["ms_per_token"])
+
+    async def _prime(self, client: Client, prompt: BenchPrompt) -> None:
+        """Have the prompt computed once, so that its prefill falls to no contender in particular."""
+        task = replace(self._plan.task, max_tokens=1)
+        first = replace(prompt, turns=prompt.turns[:1])
+        await NodeWriter(client, task, Strategy.AUTOREGRESSIVE).answer(first, 0)
+
+    def _keep(self, answer: Answer) -> None:
+        self._folder.answer(answer, f"{self._plan.name}, {answer.contender}")
+        self._progress.answered(answer)
+
+    def _settings(self) -> dict[str, Any]:
+        plan = self._plan
+        return {
+            **asdict(plan.task),
+            "prompts": len(plan.prompts),
+            "repeats": plan.repeats,
+            "warm_up": plan.warm_up,
+            "concurrency": plan.concurrency,
+            "sweep_prompts": min(plan.sweep_prompts, len(plan.prompts)),
+            "delay_ms": plan.delay_ms,
+            "peer_threads": list(plan.peer_threads),
+        }
+
+    async def _explained(self, client: Client, found: Difference, own: Sequence[Answer]) -> dict[str, Any]:
+        """Return a difference with the margin of the decision there; None for a later turn, whose prompt differs."""
+        answer = next(each for each in own if (each.prompt, each.repeat) == (found.prompt, found.repeat))
+        prompt = next(each for each in self._plan.prompts if each.id == found.prompt)
+        close: float | None = None
+        if found.turn == 0 and self._plan.task.temperature == 0 and (prompt.plain or not self._plan.task.chat):
+            said = [*prompt.before, ("user", prompt.turns[0])]
+            ids = await client.tokenize(as_text(prompt, said))
+            close = await margin(client, ids, answer.turns[0].token_ids[: found.position])
+        return {**asdict(found), "margin": close}
+
+    async def _framework(self, client: Client, main: NodeWriter) -> dict[str, Any] | None:
+        """Return the framework's own time per verify round, in microseconds, of a few responses without a watcher."""
+        some = spaced(self._plan.prompts, ROUNDS_PROMPTS)
+        self._progress.phase("framework time", len(some))
+        for prompt in some:
+            self._progress.answered(await main.answer(prompt, 0))
+        status = await client.status()
+        if not status.rounds:
+            return None
+        return {"rounds": status.rounds, "p50_us": 1e6 * status.round_p50, "p95_us": 1e6 * status.round_p95}
+
+
+@asynccontextmanager
+async def reached(deployment: Deployment, url: str | None) -> AsyncIterator[Client]:
+    """Give a client of the nodes at `url`, or of a deployment that is started here and stopped at the end."""
+    if url is not None:
+        from amusd_mp.client.client import connect
+
+        async with connect(url) as client:
+            yield client
+        return
+    async with LocalCluster(deployment) as cluster, cluster.connect() as client:
+        yield client

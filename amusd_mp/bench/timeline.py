@@ -1,0 +1,165 @@
+"""Steps of both nodes on one clock, and what became of every guess.
+
+Nodes tell their steps while somebody watches. A draft's clock is set against the verify node's by messages in both
+directions, as a ping-pong does it: what the draft told arrived after its step had ended, and a step that feeds the
+token decided in the draft's place began after that decision. Half the difference of the two smallest delays is the
+offset, half their sum bounds its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from amusd_mp.core.messages import StepTrace, TraceEntry
+
+VERIFY = "verify"
+
+
+class Fate(StrEnum):
+    """What became of a draft step's guess."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"  # verified, and wrong or behind a wrong one
+    UNUSED = "unused"  # never verified: rolled back, or the sequence was over
+    PROMPT = "prompt"  # the draft's prefill of a prompt, or catching up
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Seconds to add to a draft's clock, and how wrong that may be. `error` None: no way back was seen."""
+
+    seconds: float
+    error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A window's way: the draft's step that completed it, and the verify step that used it (indices)."""
+
+    draft: int
+    verify: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Steps in order of time, on the verify node's clock, with the fate of every draft step and the flows."""
+
+    verify: tuple[StepTrace, ...]
+    draft: tuple[StepTrace, ...]
+    fates: tuple[Fate, ...]
+    flows: tuple[Flow, ...]
+    offset: Offset
+
+    @property
+    def began(self) -> float:
+        return min(step.began for step in (*self.verify[:1], *self.draft[:1]))
+
+    @property
+    def ended(self) -> float:
+        return max(step.ended for step in (*self.verify[-1:], *self.draft[-1:]))
+
+
+def arrange(steps: Sequence[StepTrace], sequence: str) -> Timeline:
+    """Return the timeline of one sequence with one draft. Raises ValueError if the verify node told no step of it."""
+    mine = [step for step in steps if _entry(step, sequence) is not None]
+    verify = sorted((step for step in mine if step.role == VERIFY), key=lambda step: step.began)
+    if not verify:
+        raise ValueError(f"no step of sequence {sequence} was seen")
+    draft = [step for step in mine if step.role != VERIFY]
+    offset = clock_offset(verify, draft, sequence)
+    draft = sorted(
+        (replace(s, began=s.began + offset.seconds, ended=s.ended + offset.seconds) for s in draft),
+        key=lambda step: step.began,
+    )
+    fates, flows = _follow(verify, draft, sequence)
+    return Timeline(tuple(verify), tuple(draft), fates, flows, offset)
+
+
+def clock_offset(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str) -> Offset:
+    """Return what to add to the draft's clock."""
+    there = min((step.heard - step.ended for step in draft if step.heard), default=0.0)
+    back = min(_answers(verify, draft, sequence), default=None)
+    if back is None:
+        return Offset(there, None)
+    return Offset((there - back) / 2, (there + back) / 2)
+
+
+def _answers(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str) -> Iterator[float]:
+    """Yield, for each decision against the draft, how long after it (on two clocks) the draft's answer to it began."""
+    last = {_end(_need(step, sequence)): step for step in draft}  # of several that end there, the one after a rollback
+    for step in verify:
+        entry = _need(step, sequence)
+        decided = entry.start + 1 + entry.emitted
+        if entry.proposed > entry.accepted and decided in last:
+            yield last[decided].began - step.ended
+
+
+def _follow(
+    verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str
+) -> tuple[tuple[Fate, ...], tuple[Flow, ...]]:
+    """Return each draft step's fate, and which window each verify step used: the latest guess before it began."""
+    fates = [Fate.UNUSED if _need(step, sequence).tokens else Fate.PROMPT for step in draft]
+    guesses: dict[int, list[int]] = {}
+    for index, step in enumerate(draft):
+        guesses.setdefault(_end(_need(step, sequence)), []).append(index)
+    flows: list[Flow] = []
+    for number, step in enumerate(verify):
+        entry = _need(step, sequence)
+        for ahead in range(1, entry.proposed + 1):
+            made = [at for at in guesses.get(entry.start + ahead, ()) if draft[at].ended <= step.began]
+            if made:
+                fates[made[-1]] = Fate.ACCEPTED if ahead <= entry.accepted else Fate.REJECTED
+                if ahead == entry.proposed:
+                    flows.append(Flow(made[-1], number))
+    return tuple(fates), tuple(flows)
+
+
+def _entry(step: StepTrace, sequence: str) -> TraceEntry | None:
+    return next((entry for entry in step.entries if entry.sequence == sequence), None)
+
+
+def _need(step: StepTrace, sequence: str) -> TraceEntry:
+    found = _entry(step, sequence)
+    assert found is not None
+    return found
+
+
+def _end(entry: TraceEntry) -> int:
+    """Return the position behind what was fed: for a draft step, the position of its guess."""
+    return entry.start + entry.fed
+
+
+def figures(timeline: Timeline) -> dict[str, float]:
+    """Return the shares of the wall time in which each device, and both, computed."""
+    wall = timeline.ended - timeline.began
+    both = sum(max(0.0, min(v.ended, d.ended) - max(v.began, d.began)) for v in timeline.verify for d in timeline.draft)
+    return {
+        "wall_ms": 1e3 * wall,
+        "verify_busy": sum(step.ended - step.began for step in timeline.verify) / wall,
+        "draft_busy": sum(step.ended - step.began for step in timeline.draft) / wall,
+        "overlap": both / wall,
+        "clock_offset_us": 1e6 * timeline.offset.seconds,
+    }
+
+
+def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
+    """Return median milliseconds of a verify step by its number of proposals, and of a draft step feeding one token."""
+    verify: dict[int, list[float]] = {}
+    draft: list[float] = []
+    for timeline in timelines:
+        for step in timeline.verify:
+            if len(step.entries) == 1 and step.entries[0].fed == step.entries[0].proposed + 1:
+                verify.setdefault(step.entries[0].proposed, []).append(1e3 * (step.ended - step.began))
+        draft += [
+            1e3 * (step.ended - step.began)
+            for step in timeline.draft
+            if len(step.entries) == 1 and step.entries[0].fed == 1
+        ]
+    return {
+        "verify_ms": {str(k): median(times) for k, times in sorted(verify.items())},
+        "draft_ms": median(draft) if draft else None,
+    }
