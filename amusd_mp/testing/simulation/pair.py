@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from itertools import count
 from typing import Final
 
 from amusd_mp.client.results import GenerationResult
@@ -26,8 +25,6 @@ from amusd_mp.testing.stub import Stub
 PROMPT: Final = tuple(range(100, 108))
 WARM_UP: Final = 128
 """Tokens generated before anything is counted: the verify node measures step costs and acceptance as it goes."""
-
-_RUNS: Final = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ def simulate_pair(
         "truth": lambda: Stub.of(SimulatedModel(truth, verify_cost, sequences)),
         "guess": lambda: Stub.of(SimulatedModel(guess, draft_cost, sequences)),
     }
-    nodes = deployment("truth", ["guess"] * drafts, url=f"inproc://pair-{next(_RUNS)}", speculation=speculation)
+    nodes = deployment("truth", ["guess"] * drafts, url="inproc://pair", speculation=speculation)
     network = Network(f"{seed} network", Weather(delay=(delay_ms / 1e3, delay_ms / 1e3)))
 
     async def measure() -> list[GenerationResult]:

@@ -9,15 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Final
 
 from amusd_mp.testing.simulation.loop import run
 from amusd_mp.testing.simulation.network import WHO
 from amusd_mp.testing.simulation.scenario import Scenario, draw
 from amusd_mp.testing.simulation.story import Record, Story
-
-_RUNS: Final = count()
+from amusd_mp.testing.simulation.watch import Breach
 
 
 @dataclass(slots=True)
@@ -46,7 +43,7 @@ def run_scenario(scenario: Scenario, *, keep: bool = False) -> Run:
 
     async def main() -> None:
         nonlocal story
-        story = Story(scenario, f"inproc://simulation-{next(_RUNS)}")
+        story = Story(scenario, f"inproc://simulation-{scenario.seed}")
         try:
             await story.play()
         finally:
@@ -58,7 +55,7 @@ def run_scenario(scenario: Scenario, *, keep: bool = False) -> Run:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            done.breach = _told(error)
+            done.breach = story.breaches[0] if story is not None and story.breaches else _told(error)
     if story is not None:
         done.messages, done.steps, done.outcomes = story.messages, story.steps, story.outcomes
         done.digest = digest(story.record)
@@ -78,7 +75,7 @@ def _told(error: BaseException) -> str:
     """Return an error as one line: of a group, the first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Breach) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager

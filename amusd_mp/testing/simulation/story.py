@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,7 +84,8 @@ class Story:
         self.watch = watch or Watch(Tokens(scenario.seed))
         self.messages = 0
         self.steps = 0
-        self.errors: list[str] = []
+        self.breaches: list[str] = []
+        """In order; kept because the code under test may catch what is raised inside it."""
         self._network = Network(f"network {scenario.seed}", scenario.weather, self._tell)
         self._runtime = VirtualRuntime(f"nodes {scenario.seed}", other=0.002)
         nodes = deployment(
@@ -119,8 +121,8 @@ class Story:
         left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         if left:
             raise Breach(f"tasks are left: {', '.join(sorted(left))}")
-        if self.errors:
-            raise Breach(self.errors[0])
+        if self.breaches:
+            raise Breach(self.breaches[0])
 
     async def _quiet(self) -> None:
         """Mend everything, and wait until nothing is held any more."""
@@ -186,10 +188,8 @@ class Story:
         what = ", ".join(f"{b.sequence[:4]} {b.start}+{len(b.tokens)}" for b in step.blocks)
         self.note(who, f"computes step {step.number} ({what}) for {seconds * 1e3:.1f} ms")
         core = _core(self._nodes.nodes[who])
-        if who == "verify":
-            self.watch.verify_step(core, model, step)
-        else:
-            self.watch.draft_step(core, model, step)
+        with self._breaching():
+            (self.watch.verify_step if who == "verify" else self.watch.draft_step)(core, model, step)
         return seconds
 
     async def _up(self, name: str) -> None:
@@ -387,12 +387,21 @@ class Story:
         """Keep a log line of a node or client. An error among them is a breach: nothing here may fail inside."""
         self.record.append((self.now(), who, "logs", what))
         if failed:
-            self.errors.append(f"{who} logs an error: {what}")
+            self.breaches.append(f"{who} logs an error: {what}")
 
     def _tell(self, who: str, what: str, payload: bytes) -> None:
         self.messages += 1
         self.record.append((self.now(), who, what, payload))
-        self.watch.told(who, what, payload)
+        with self._breaching():
+            self.watch.told(who, what, payload)
+
+    @contextmanager
+    def _breaching(self) -> Iterator[None]:
+        try:
+            yield
+        except Breach as breach:
+            self.breaches.append(str(breach))
+            raise
 
 
 def _core(node: Node) -> Any:

@@ -1,0 +1,84 @@
+"""Rule: a bug in the code under simulation does not survive a thousand seeds; each one planted here is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from amusd_mp.core.draft_sequence import DraftSequence
+from amusd_mp.core.ledger import Ledger
+from amusd_mp.core.proposals import ProposalStore
+from amusd_mp.testing.simulation import run_seed
+
+MOST = 1000
+"""Seeds a bug may survive. Each of these is found within some dozens."""
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def stale_window(patch: pytest.MonkeyPatch) -> None:
+    """A draft's late window replaces the newer one that is held."""
+    put = ProposalStore.put
+    later = count(1 << 40)
+
+    def accept(store: ProposalStore, draft: str, number: int, *rest: Any) -> bool:
+        kept = put(store, draft, next(later), *rest)
+        store.by_draft[draft].number = number
+        return kept
+
+    patch.setattr(ProposalStore, "put", accept)
+
+
+def off_by_one_rollback(patch: pytest.MonkeyPatch) -> None:
+    """A rollback keeps one cache entry too many."""
+    reconcile = DraftSequence.reconcile
+
+    def keep_one_more(sequence: DraftSequence) -> None:
+        before = sequence.fed
+        reconcile(sequence)
+        if sequence.fed < before:
+            sequence.fed += 1
+
+    patch.setattr(DraftSequence, "reconcile", keep_one_more)
+
+
+def lost_final_commit(patch: pytest.MonkeyPatch) -> None:
+    """What has ended is forgotten with the next beat, so nobody can ask for a last commit that was lost."""
+    expired = Ledger.expired
+
+    def forget(ledger: Ledger, now: float) -> list[str]:
+        for name in [name for name, entry in ledger.entries.items() if entry.sequence.finish is not None]:
+            del ledger.entries[name]
+        return expired(ledger, now)
+
+    patch.setattr(Ledger, "expired", forget)
+
+
+def resurrected_sequence(patch: pytest.MonkeyPatch) -> None:
+    """A cancellation that overtook its submit is not remembered."""
+    patch.setattr(Ledger, "bury", lambda *_: None)
+
+
+def double_submit(patch: pytest.MonkeyPatch) -> None:
+    """A submit that was sent again runs again."""
+    patch.setattr(Ledger, "recall", lambda *_: None)
+
+
+BUGS: dict[Patch, str] = {
+    stale_window: "replaced window",
+    off_by_one_rollback: "its row should hold",
+    lost_final_commit: "ended with SequenceLost, and nothing had happened",
+    resurrected_sequence: "opened after it was cancelled",
+    double_submit: "opened a second time",
+}
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    found = next((run for run in map(run_seed, range(MOST)) if run.breach), None)
+    assert found is not None, f"{bug.__doc__} It was not noticed in {MOST} seeds."
+    assert BUGS[bug] in found.breach
