@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from amusd_mp.core.limits import PAGE_CHARACTERS, PAGE_LOGPROBS, PAGE_TOKENS, WINDOW_TOKENS
 from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origin, SyncPage
@@ -17,6 +18,9 @@ from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY
 from amusd_mp.core.proposals import ProposalStore
 from amusd_mp.core.step import Picked, TokenLogprob
 from amusd_mp.core.tempo import CommitTimes
+
+UNKNOWN = TokenLogprob(-inf)
+"""In place of a resumed token's log probability, which its client has: all others stay with their tokens."""
 
 
 @dataclass(slots=True)
@@ -105,8 +109,8 @@ class VerifySequence:
         """Commit one token and return why the sequence ends with it, or None."""
         self.ids.append(token)
         self.origins.append(origin)
-        if logprob is not None:
-            self.logprobs.append(logprob)
+        if self.params.logprobs is not None:
+            self.logprobs.append(logprob or UNKNOWN)
         return self.output.add(token)
 
     def settle(self, path: tuple[int, ...], picked: Picked) -> tuple[int, Finish | None]:

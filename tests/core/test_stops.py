@@ -300,3 +300,23 @@ def check(bench: Bench, case: Case, seen: Counter[str]) -> None:
         assert got.logprobs == [opinion(len(case.prompt) + at, token) for at, token in enumerate(ids)]
     seen.update({"requests": 1, finish.value: 1, "accepted": counts.accepted, "empty": not text,
                  "cut": got.origins[-1] == Origin.ACCEPTED})  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [1, 5])
+async def test_a_resumed_text_goes_on_as_if_it_had_never_stopped(known: int) -> None:
+    """What an earlier life had written counts as output, and log probabilities stay with their tokens."""
+    bench = Bench(1)
+    prompt = (1, 2, 3)
+    params = GenerationParams(max_tokens=30, ignore_eos=True, logprobs=1, stop=("abab",))
+    whole = Case(Submit("whole", "v", "c", params, ids=prompt), Replica(3, offset=3))
+    ids, finish, text = one_by_one(whole, ())
+    submit = Submit("s", "v", "c", params, ids=prompt, resumed=tuple(ids[:known]))
+    bench.cases["s"] = Case(submit, Replica(3, offset=3))
+    await bench.desk.submit(submit)
+    bench.run()
+    for start in range(len(ids)):
+        page = bench.desk.sync(Sync("s", "v", len(prompt) + start))
+        assert (page.tokens, page.finish) == (tuple(ids[start:]), finish)
+        assert page.text == text[page.text_start :]
+        if start >= known:
+            assert page.logprobs == tuple(opinion(len(prompt) + at, ids[at]) for at in range(start, len(ids)))
