@@ -24,10 +24,12 @@ from amusd_mp.core.messages import (
     Detokenized,
     ErrorCode,
     Finish,
+    Message,
     Opened,
     Origin,
     Renew,
     Renewed,
+    Reply,
     Submit,
     Submitted,
     Sync,
@@ -79,6 +81,24 @@ class Desk:
 
     def __repr__(self) -> str:
         return f"<Desk {len(self._core.live)} live, {self.finished} finished>"
+
+    async def answer(self, request: Message) -> Reply:
+        """Answer what clients and drafts ask about sequences. Raises Refusal."""
+        match request:
+            case Submit():
+                return await self.submit(request)
+            case Sync():
+                return self.sync(request)
+            case Renew():
+                return self.renew(request)
+            case Cancel():
+                return self.cancel(request)
+            case Tokenize():
+                return await self.tokenize(request)
+            case Detokenize():
+                return await self.detokenize(request)
+            case _:
+                raise Refusal(ErrorCode.MALFORMED, f"{type(request).__name__} is not a request")
 
     async def submit(self, submit: Submit) -> Submitted:
         """Admit a request, or find what an earlier copy of it made. Raises Refusal."""

@@ -19,11 +19,8 @@ from amusd_mp.core.ledger import Refusal
 from amusd_mp.core.messages import (
     BEAT_TOPIC,
     Beat,
-    Cancel,
     Committed,
-    Detokenize,
     Draft,
-    DraftStatus,
     Drain,
     Draining,
     Envelope,
@@ -32,14 +29,10 @@ from amusd_mp.core.messages import (
     Hello,
     NodeState,
     Opened,
-    Renew,
     Reply,
     StatusReport,
     StatusRequest,
     StepTrace,
-    Submit,
-    Sync,
-    Tokenize,
     Watch,
     Watching,
     sequence_topic,
@@ -286,23 +279,11 @@ class VerifyNode(Node):
     async def _answer(self, envelope: Envelope) -> Reply:
         """Answer one request of a known protocol and of this life. Raises Refusal."""
         desk, request = self._desk, envelope.body
-        if isinstance(request, StatusRequest):
-            return self._status()
         if desk is None:
             raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is loading its model", retry_after=limits.BEAT)
         match request:
-            case Submit():
-                return await desk.submit(request)
-            case Sync():
-                return desk.sync(request)
-            case Renew():
-                return desk.renew(request)
-            case Cancel():
-                return desk.cancel(request)
-            case Tokenize():
-                return await desk.tokenize(request)
-            case Detokenize():
-                return await desk.detokenize(request)
+            case StatusRequest():
+                return self._status(desk)
             case Watch():
                 if self._tracer.watch():
                     self._tell()  # drafts need not wait for the next beat
@@ -311,37 +292,29 @@ class VerifyNode(Node):
                 self.drain()
                 return Draining(len(self._core.live))
             case _:
-                raise Refusal(ErrorCode.MALFORMED, f"{type(request).__name__} is not a request")
+                return await desk.answer(request)
 
-    def _status(self) -> StatusReport:
+    def _status(self, desk: Desk) -> StatusReport:
         assert self._hub is not None
-        if self._loaded is None or self._desk is None:
-            raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is loading its model", retry_after=limits.BEAT)
+        assert self._loaded is not None
         now = self._runtime.now()
-        joined = [self._hub.peers[draft] for draft in self._core.drafts if draft in self._hub.peers]
+        core, model = self._core, self._loaded.model
         return StatusReport(
             node=self.context.name,
             state=self._hub.state,
             uptime=now - self._began,
-            model=self._loaded.model.card,
-            sequences=len(self._core.live),
-            max_sequences=self._loaded.model.rows,
-            finished=self._desk.finished,
-            output_tokens=self._desk.output_tokens + sum(s.outputs for s in self._core.live.values()),
-            steps=self._core.steps,
-            busy=self._core.busy,
-            degraded=not self._core.drafts,
+            model=model.card,
+            sequences=len(core.live),
+            max_sequences=model.rows,
+            finished=desk.finished,
+            output_tokens=desk.output_tokens + sum(sequence.outputs for sequence in core.live.values()),
+            steps=core.steps,
+            busy=core.busy,
+            degraded=not core.drafts,
             drafts=tuple(
-                DraftStatus(
-                    node=peer.node,
-                    incarnation=peer.incarnation,
-                    model=peer.model.name if peer.model else "",
-                    device=peer.model.device if peer.model else "",
-                    age=now - peer.heard,
-                    windows=peer.windows,
-                    acceptance=self._core.acceptance_of(peer.incarnation),
-                )
-                for peer in joined
+                peer.status(now, core.acceptance_of(draft))
+                for draft in core.drafts
+                if (peer := self._hub.peers.get(draft)) is not None
             ),
             counters=tuple(sorted(self._hub.counters.items())),
             packages=packages(),

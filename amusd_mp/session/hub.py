@@ -21,6 +21,7 @@ from amusd_mp.core.ledger import Refusal
 from amusd_mp.core.messages import (
     DRAFT_TOPICS,
     Barrier,
+    DraftStatus,
     Envelope,
     ErrorCode,
     ErrorReply,
@@ -61,6 +62,18 @@ class Peer:
     heard: float
     joined: bool = False
     windows: int = 0
+
+    def status(self, now: float, acceptance: float | None) -> DraftStatus:
+        """Return what a status report says of this peer, a draft."""
+        return DraftStatus(
+            node=self.node,
+            incarnation=self.incarnation,
+            model=self.model.name if self.model else "",
+            device=self.model.device if self.model else "",
+            age=now - self.heard,
+            windows=self.windows,
+            acceptance=acceptance,
+        )
 
 
 OnRequest = Callable[[Envelope], Awaitable[Reply]]
