@@ -13,6 +13,8 @@ from contextvars import Context
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from amusd_mp.testing.simulation.interruption import counted
+
 T = TypeVar("T")
 
 INSTANT: Final = 200_000
@@ -28,7 +30,6 @@ class VirtualTask(asyncio.Task[T]):
 
     def __init__(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], serial: int, **kwargs: Any) -> None:
         self.serial = serial  # first: a task enters a set of all tasks while it is made
-        self.steps = 0
         super().__init__(coro, **kwargs)
 
     def __hash__(self) -> int:
@@ -83,7 +84,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> VirtualTask[T]:
         serial = next(self._serials)
         name = f"Task-{serial}" if name is None else str(name)
-        return VirtualTask(coro, serial, loop=self, name=name, context=context, **kwargs)
+        return VirtualTask(counted(coro), serial, loop=self, name=name, context=context, **kwargs)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

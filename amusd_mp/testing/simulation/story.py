@@ -23,6 +23,7 @@ from amusd_mp.core.model import Loaded
 from amusd_mp.core.params import Speculation
 from amusd_mp.core.step import Step
 from amusd_mp.node import Node
+from amusd_mp.session.link import ATTEMPT
 from amusd_mp.testing.cluster import InProcessCluster, deployment
 from amusd_mp.testing.simulation.model import SimulatedModel, StepCost, Tokens
 from amusd_mp.testing.simulation.network import Network
@@ -365,7 +366,9 @@ class Story:
             raise Breach(f"{name} took {took:.3f} s, its timeout was {ask.timeout:g} s")
         if outcome in ("whole", "cancelled", "left", "GenerationTimeout", "Busy") or not self.scenario.strict:
             return
-        if outcome in ("RequestTimeout", "Unreachable") and (self.scenario.weather.drop or ask.timeout is not None):
+        weather = self.scenario.weather
+        slow = weather.drop or (weather.reorder and weather.hold > ATTEMPT)  # so no try of a request may get through
+        if outcome in ("RequestTimeout", "Unreachable") and (slow or ask.timeout is not None):
             return
         for trouble in self._trouble:
             near = trouble.began <= self.now() and trouble.ended >= began - NOTICED
