@@ -11,6 +11,7 @@ from html import escape
 from typing import Final
 
 from amusd_mp.bench.timeline import Fate, Timeline, figures
+from amusd_mp.core.messages import StepTrace
 
 WIDTH: Final = 1120
 LEFT: Final = 84
@@ -39,7 +40,7 @@ STYLE: Final = """<style>text{font:12px system-ui,sans-serif;fill:#222}.small{fo
 
 
 def draw(timelines: Mapping[str, Timeline], title: str, seconds: float) -> str:
-    """Return an SVG of the first `seconds` of each timeline, by label."""
+    """Return an SVG of `seconds` of each timeline, by label, from a third on: the start is not typical."""
     scale = (WIDTH - LEFT - 16) / seconds
     parts: list[str] = []
     for number, (label, timeline) in enumerate(timelines.items()):
@@ -55,42 +56,49 @@ def draw(timelines: Mapping[str, Timeline], title: str, seconds: float) -> str:
 
 
 def _strip(label: str, timeline: Timeline, top: float, scale: float, seconds: float) -> Iterator[str]:
-    zero, draft, verify = timeline.began, top + HEAD, top + HEAD + LANE + GAP
+    draft, verify = top + HEAD, top + HEAD + LANE + GAP
+    zero = timeline.began + max(
+        0.0, min((timeline.ended - timeline.began) / 3, timeline.ended - timeline.began - seconds)
+    )
+    end = min(zero + seconds, timeline.ended)
     found = figures(timeline)
-    facts = f"verify busy {found['verify_busy']:.0%}, draft busy {found['draft_busy']:.0%}, both {found['overlap']:.0%}"
-    end = min(seconds, timeline.ended - zero)
-    emitted = sum(step.entries[0].emitted for step in timeline.verify if step.ended - zero <= seconds)
+    emitted = sum(step.entries[0].emitted for step in timeline.verify if zero < step.ended <= end)
+    shares = ", ".join(
+        f"{what} {found[key]:.0%}"
+        for what, key in (("verify busy", "verify_busy"), ("draft busy", "draft_busy"), ("both", "overlap"))
+    )
+    said = f"{emitted} tokens in {1e3 * (end - zero):.0f} ms; over the whole response {shares}"
     yield f'<text x="12" y="{top + 16}" font-weight="600">{escape(label)}</text>'
-    said = f"{emitted} tokens in {1e3 * end:.0f} ms; {facts}"
-    yield f'<text x="{WIDTH - 16}" y="{top + 16}" text-anchor="end">{said}</text>'
+    yield f'<text x="{WIDTH - 16}" y="{top + 16}" text-anchor="end">{escape(said)}</text>'
     yield f'<text x="12" y="{draft + 19}">draft</text><text x="12" y="{verify + 19}">verify</text>'
-    for step, fate in zip(timeline.draft, timeline.fates, strict=True):
-        if step.began - zero < seconds:
-            yield _box(step.began - zero, min(step.ended - zero, seconds), draft, scale, COLORS[fate])
-    for step in timeline.verify:
-        if step.began - zero < seconds:
-            entry = step.entries[0]
-            color = VERIFY_COLOR if entry.proposed else ALONE_COLOR
-            yield _box(step.began - zero, min(step.ended - zero, seconds), verify, scale, color)
-            width = (step.ended - step.began) * scale
-            if width > 22 and step.ended - zero <= seconds:
-                middle = LEFT + ((step.began + step.ended) / 2 - zero) * scale
-                shown = f"{entry.accepted}/{entry.proposed}" if entry.proposed else "1"
-                yield f'<text class="small on" x="{middle:.1f}" y="{verify + 19}" text-anchor="middle">{shown}</text>'
-    for flow in timeline.flows:
-        sent, used = timeline.draft[flow.draft].ended - zero, timeline.verify[flow.verify].began - zero
-        if used < seconds:
+
+    def box(step: StepTrace, lane: float, color: str) -> Iterator[str]:
+        left, right = max(step.began, zero), min(step.ended, end)
+        if left < right:
             yield (
-                f'<line x1="{LEFT + sent * scale:.1f}" y1="{draft + LANE}" x2="{LEFT + used * scale:.1f}" '
-                f'y2="{verify - 1}" stroke="#555" stroke-width="1" marker-end="url(#tip)"/>'
+                f'<rect x="{at(left):.1f}" y="{lane}" width="{max(0.8, (right - left) * scale - 0.6):.1f}" '
+                f'height="{LANE}" rx="1.5" fill="{color}"/>'
             )
 
+    def at(when: float) -> float:
+        return LEFT + (when - zero) * scale
 
-def _box(began: float, ended: float, top: float, scale: float, color: str) -> str:
-    return (
-        f'<rect x="{LEFT + began * scale:.1f}" y="{top}" width="{max(0.8, (ended - began) * scale - 0.6):.1f}" '
-        f'height="{LANE}" rx="1.5" fill="{color}"/>'
-    )
+    for step, fate in zip(timeline.draft, timeline.fates, strict=True):
+        yield from box(step, draft, COLORS[fate])
+    for step in timeline.verify:
+        entry = step.entries[0]
+        yield from box(step, verify, VERIFY_COLOR if entry.proposed else ALONE_COLOR)
+        if (step.ended - step.began) * scale > 22 and zero <= step.began and step.ended <= end:
+            shown = f"{entry.accepted}/{entry.proposed}" if entry.proposed else "-"
+            middle = at((step.began + step.ended) / 2)
+            yield f'<text class="small on" x="{middle:.1f}" y="{verify + 19}" text-anchor="middle">{shown}</text>'
+    for flow in timeline.flows:
+        sent, used = timeline.draft[flow.draft].ended, timeline.verify[flow.verify].began
+        if zero <= sent and used <= end:
+            yield (
+                f'<line x1="{at(sent):.1f}" y1="{draft + LANE}" x2="{at(used):.1f}" y2="{verify - 1}" '
+                'stroke="#555" stroke-width="1" marker-end="url(#tip)"/>'
+            )
 
 
 def _legend(top: float) -> Iterator[str]:

@@ -75,7 +75,7 @@ def arrange(steps: Sequence[StepTrace], sequence: str) -> Timeline:
         (replace(s, began=s.began + offset.seconds, ended=s.ended + offset.seconds) for s in draft),
         key=lambda step: step.began,
     )
-    fates, flows = _follow(verify, draft, sequence)
+    fates, flows = _follow(verify, draft, sequence, offset.error or 0.0)
     return Timeline(tuple(verify), tuple(draft), fates, flows, offset)
 
 
@@ -99,9 +99,12 @@ def _answers(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: 
 
 
 def _follow(
-    verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str
+    verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str, slack: float
 ) -> tuple[tuple[Fate, ...], tuple[Flow, ...]]:
-    """Return each draft step's fate, and which window each verify step used: the latest guess before it began."""
+    """Return each draft step's fate, and which window each verify step used: the latest guess before it began.
+
+    `slack` is how many seconds the two clocks may differ.
+    """
     fates = [Fate.UNUSED if _need(step, sequence).tokens else Fate.PROMPT for step in draft]
     guesses: dict[int, list[int]] = {}
     for index, step in enumerate(draft):
@@ -110,7 +113,7 @@ def _follow(
     for number, step in enumerate(verify):
         entry = _need(step, sequence)
         for ahead in range(1, entry.proposed + 1):
-            made = [at for at in guesses.get(entry.start + ahead, ()) if draft[at].ended <= step.began]
+            made = [at for at in guesses.get(entry.start + ahead, ()) if draft[at].ended <= step.began + slack]
             if made:
                 fates[made[-1]] = Fate.ACCEPTED if ahead <= entry.accepted else Fate.REJECTED
                 if ahead == entry.proposed:

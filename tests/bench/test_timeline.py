@@ -1,0 +1,91 @@
+"""Rule: on one clock, every guess has its fate and every window the step that used it."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from amusd_mp.bench.perfetto import trace
+from amusd_mp.bench.picture import draw
+from amusd_mp.bench.timeline import Fate, Flow, Timeline, arrange, figures, step_times
+from amusd_mp.core.messages import StepTrace, TraceEntry
+
+AHEAD = 100.0
+"""How far the draft's clock is ahead of the verify node's."""
+
+WAY = 0.001
+
+
+def verify(number: int, began: float, start: int, proposed: int, accepted: int) -> StepTrace:
+    entry = TraceEntry("s", start, proposed + 1, proposed, accepted, accepted + 1)
+    return StepTrace("verify", number, began, began + 0.03, (entry,), "verify")
+
+
+def draft(number: int, began: float, start: int, fed: int = 1) -> StepTrace:
+    ended = began + 0.01
+    entry = TraceEntry("s", start, fed, tokens=(7,))
+    return StepTrace("draft", number, began + AHEAD, ended + AHEAD, (entry,), "draft", ended + WAY)
+
+
+def example() -> Timeline:
+    """A prompt of 10; guesses for 11, 12, 13; the first is accepted, the second refused; then the draft starts over."""
+    steps = [
+        verify(1, 0.000, 10, 0, 0),  # commits position 11... and is told late
+        draft(1, 0.031, 0, 11),
+        draft(2, 0.041, 11),
+        draft(3, 0.051, 12),
+        verify(2, 0.053, 10, 2, 1),  # positions 11, 12 proposed, one accepted: 12 is decided otherwise
+        draft(4, 0.083 + WAY, 12),  # feeds the token decided at 12, one way after the decision
+    ]
+    return arrange(steps, "s")
+
+
+def test_clocks_are_set_by_messages_in_both_directions() -> None:
+    offset = example().offset
+    assert offset.seconds == pytest.approx(-AHEAD, abs=1e-9)
+    assert offset.error == pytest.approx(WAY)
+
+
+def test_guesses_have_fates_and_windows_their_steps() -> None:
+    timeline = example()
+    assert timeline.fates == (Fate.ACCEPTED, Fate.REJECTED, Fate.UNUSED, Fate.UNUSED)
+    assert timeline.flows == (Flow(1, 1),)
+
+
+def test_shares_of_the_time_are_of_the_whole() -> None:
+    found = figures(example())
+    assert found["wall_ms"] == pytest.approx(94.0)
+    assert found["verify_busy"] == pytest.approx(0.06 / 0.094)
+    assert found["overlap"] == pytest.approx(0.008 / 0.094)
+
+
+def test_step_times_are_by_proposals() -> None:
+    found = step_times([example()])
+    assert found["verify_ms"] == {"0": pytest.approx(30.0), "2": pytest.approx(30.0)}
+    assert found["draft_ms"] == pytest.approx(10.0)
+
+
+def test_the_trace_has_a_process_per_node_and_arrows() -> None:
+    found = json.loads(trace({"amusd": example()}))
+    events = found["traceEvents"]
+    assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {"draft", "verify"}
+    assert sorted(event["ph"] for event in events if event.get("id") == "amusd 0") == ["f", "s"]
+    assert {event["args"]["fate"] for event in events if event["ph"] == "X" and "fate" in event["args"]} == {
+        "accepted", "rejected", "unused",
+    }  # fmt: skip
+    assert all(event["ts"] >= 0 for event in events if "ts" in event)
+    assert found["otherData"]["clock_offsets"]["amusd"]["seconds"] == pytest.approx(-AHEAD)
+
+
+def test_the_picture_is_well_formed_and_has_a_strip_for_each() -> None:
+    tree = ElementTree.fromstring(draw({"alternating, k=2": example(), "<amusd>": example()}, "a & b", 0.1))
+    texts = ["".join(each.itertext()) for each in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"a & b", "alternating, k=2", "<amusd>", "1/2"} <= set(texts)
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}line"))) == 2
+
+
+def test_a_sequence_nobody_saw_has_no_timeline() -> None:
+    with pytest.raises(ValueError, match="no step of sequence x"):
+        arrange([verify(1, 0.0, 3, 0, 0)], "x")
