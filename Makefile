@@ -4,10 +4,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 1
 REQUIREMENTS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint exactness sampling reproducible clean
+.PHONY: demo test lint exactness sampling reproducible soak clean
 
 demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with the bundled pair
 	$(BIN)/amusd-mp demo
@@ -28,6 +29,31 @@ sampling: $(VENV)/.test ## The long comparison of sampled texts with the verify 
 
 reproducible: $(VENV)/.test ## How often 16-bit texts change with timing, and what fixed shapes cost
 	$(BIN)/python -m pytest -q -s tests/reproducible_full.py
+
+soak: $(VENV)/.test ## The long runs against faults
+	$(BIN)/amusd-mp simulate --seeds 10000 --jobs $(JOBS)
+
+# Benchmarks: with nothing else running, at 30 ms a verify step about 70, 150 and 15 minutes. PROMPTS and REPEATS shorten.
+PROMPTS ?= 24
+REPEATS ?= 3
+RUNS ?= runs
+BENCH = $(BIN)/amusd-mp bench
+MEASURE = --prompts tests/data/humaneval.jsonl:$(PROMPTS) --prompts tests/data/gsm8k.jsonl:$(PROMPTS) --repeats $(REPEATS)
+
+bench: $(VENV)/.run ## Every strategy and transformers' assisted generation, in the paper's regime and with a fast draft
+	$(BENCH) configs/bench-paper.toml $(MEASURE) --peer assisted --out $(RUNS)/paper
+	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --peer assisted --out $(RUNS)/fast-draft
+
+bench-losses: $(VENV)/.run ## Where speculation can only lose: bad drafts, slow drafts, and 0.1, 1 and 4 verify steps of delay
+	$(BENCH) configs/bench-random-draft.toml $(MEASURE) --no-bound --out $(RUNS)/random-draft
+	$(BENCH) configs/bench-slow-draft.toml $(MEASURE) --no-bound --out $(RUNS)/slow-draft
+	for ms in 3 30 120; do \
+		$(BENCH) configs/bench-paper.toml $(MEASURE) --no-bound --delay-ms $$ms --out $(RUNS)/delay-$$ms || exit 1; \
+	done
+
+bench-eight: $(VENV)/.run ## One and eight prompts at once, with a fast draft
+	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --out $(RUNS)/one-at-once
+	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --concurrency 8 --out $(RUNS)/eight-at-once
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
