@@ -128,7 +128,7 @@ def at_every_await(task: str, **how: Any) -> None:
     [
         "user",  # all of the client's interface
         "sample *",  # what the client starts on its own
-        "inproc://cancellation request",  # what answers requests at the verify node
+        "inproc://cancellation answer",  # what answers requests at the verify node
         "draft-0",
         "verify",
     ],

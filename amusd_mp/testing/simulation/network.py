@@ -11,12 +11,13 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Final
 
 from amusd_mp import transport
 from amusd_mp.testing.faults import Faults, FaultyDialer
+from amusd_mp.testing.simulation.loop import VirtualLoop
 from amusd_mp.transport import Dialer, Handler, Listener, Received, Subscription, Transport, TransportOptions
 
 Tell = Callable[[str, str, bytes], None]
@@ -36,12 +37,16 @@ class Weather:
 
 @dataclass(eq=False)
 class Life:
-    """One life of one party. `dead` once it crashed: nothing of it reaches anybody any more."""
+    """One life of one party.
+
+    `dead` once it crashed: nothing of it reaches anybody any more. `stopped` while its process stands still: what
+    arrives waits, and its timers are late.
+    """
 
     name: str
     faults: Faults
     dead: bool = False
-    listeners: list[Listener] = field(default_factory=list)
+    stopped: bool = False
 
 
 WHO: Final[ContextVar[Life]] = ContextVar("the party this code belongs to")
@@ -100,12 +105,34 @@ class Network:
         life.dead = True
         life.faults.partition()
 
+    def stop(self, name: str) -> Life:
+        """Have a party's process stand still, and return it for `go_on`."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.is_stopped = _stands_still
+        life = self.lives[name]
+        life.stopped = True
+        return life
+
+    @staticmethod
+    def go_on(life: Life) -> None:
+        """Have a stopped party go on where it stood."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        life.stopped = False
+        loop.go_on()
+
     def _set(self, life: Life) -> None:
         weather, faults = self._weather, life.faults
         faults.drop, faults.duplicate, faults.delay = weather.drop, weather.duplicate, weather.delay
         faults.reorder, faults.hold = weather.reorder, weather.hold
         if life.name in self.cut or life.dead:
             faults.partition()
+
+
+def _stands_still(context: Context) -> bool:
+    life = context.get(WHO)
+    return life is not None and life.stopped
 
 
 class _SimulatedTransport(Transport):
@@ -189,6 +216,7 @@ class _Listener(Listener):
         self._inner = inner
         self._life = life
         self._tell = tell
+        self._context = copy_context()  # a request is answered by this party's code, not by its asker's
 
     def publish(self, topic: str, payload: bytes) -> None:
         if not self._life.dead:
@@ -207,7 +235,11 @@ class _Listener(Listener):
             self._tell(self._life.name, "answers", reply)
             return reply
 
-        self._inner.serve(answer)
+        async def at_home(payload: bytes, peer: str | None) -> bytes:
+            work = answer(payload, peer)
+            return await asyncio.get_running_loop().create_task(work, name=f"{self.url} answer", context=self._context)
+
+        self._inner.serve(at_home)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     CRASH = "crash"  # falls silent at once, is torn down, and comes back `lasts` seconds later as another life
     DRAIN = "drain"  # is asked to end gracefully, and is started again `lasts` seconds after it has
     CUT = "cut"  # nothing reaches it and nothing leaves it, for `lasts` seconds
+    STOP = "stop"  # its process stands still for `lasts` seconds; what arrives waits
     HANG = "hang"  # its next device step takes `lasts` seconds more
     STORM = "storm"  # the weather is much worse, for `lasts` seconds
 
@@ -170,7 +171,7 @@ def _incidents(dice: random.Random, drafts: int, clients: tuple[ClientPlan, ...]
     found = []
     for _ in range(dice.choice((0, 1, 1, 2, 3, 4, 6))):
         who = dice.choice(parties)
-        kinds = [Kind.CRASH, Kind.CUT, Kind.CUT, Kind.STORM]
+        kinds = [Kind.CRASH, Kind.CUT, Kind.CUT, Kind.STOP, Kind.STORM]
         if not who.startswith("client"):
             kinds += [Kind.DRAIN, Kind.HANG]
         kind = dice.choice(kinds)

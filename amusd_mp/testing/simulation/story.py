@@ -233,6 +233,12 @@ class Story:
                 self._network.change(self.scenario.storm)
                 await asyncio.sleep(lasts)
                 self._network.change(self.scenario.weather)
+            case Kind.STOP:
+                if who in self._network.lives:
+                    self._trouble.append(Trouble(who, began, began + lasts))
+                    life = self._network.stop(who)
+                    await asyncio.sleep(lasts)
+                    self._network.go_on(life)
             case Kind.HANG:
                 self._hang[who] = lasts
                 self._trouble.append(Trouble(who, began, began + lasts + EVERYTHING))
@@ -362,7 +368,8 @@ class Story:
         """Check that a request which did not end well has a reason."""
         took = self.now() - began
         reading = ask.pace if outcome != "whole" else EVERYTHING  # all may have come in time and be read slowly
-        if ask.timeout is not None and took > ask.timeout + reading + ROUNDING:
+        stood = sum(t.ended - t.began for t in self._trouble if t.who == who)  # it may have been stopped itself
+        if ask.timeout is not None and took > ask.timeout + reading + stood + ROUNDING:
             raise Breach(f"{name} took {took:.3f} s, its timeout was {ask.timeout:g} s")
         if outcome in ("whole", "cancelled", "left", "GenerationTimeout", "Busy") or not self.scenario.strict:
             return
