@@ -1,8 +1,11 @@
 """A run's folder: everything that a number can be traced back to, written as it comes.
 
-config.toml      the resolved deployment          requests.jsonl   a line per answer, Spec-Bench's keys
-environment.json the machine and the versions     summary.json     what the tables show
-trace.json       for Perfetto                     timeline.svg     draft above, verify below
+    config.toml       the resolved deployment        requests.jsonl  a line per answer, Spec-Bench's keys
+    environment.json  the machine and the versions   summary.json    what the tables show
+    trace.json        for Perfetto                   timeline.svg    draft above, verify below
+    tokens.svg        tokens over time               acceptance.svg  accepted proposals per step
+
+It knows no number's meaning.
 """
 
 from __future__ import annotations

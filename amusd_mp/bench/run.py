@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from amusd_mp.bench import summary
+from amusd_mp.bench.curves import acceptance
 from amusd_mp.bench.differences import Difference, differences, margin
 from amusd_mp.bench.folder import RunFolder
 from amusd_mp.bench.measuring import Measurement, spaced
@@ -23,6 +24,7 @@ from amusd_mp.bench.writers import NodeWriter, Task, Writer, as_text, has_templa
 from amusd_mp.config import Deployment
 from amusd_mp.config.write import tables_of, to_toml
 from amusd_mp.core.params import Strategy
+from amusd_mp.errors import OperationalError
 from amusd_mp.launcher.cluster import LocalCluster
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 ROUNDS_PROMPTS: Final = 4
 """Prompts answered without anybody watching, before the framework's time per round is read."""
+
+
+DRAFT_TIMEOUT: Final = 60.0
+"""Seconds until a draft must have joined; nodes that are started here are ready by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,13 @@ class Bench:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(reached(self._deployment, url))
             self._plan = replace(self._plan, task=replace(self._plan.task, chat=await has_template(client)))
-            status = await client.wait_for_draft()
+            try:
+                status = await client.wait_for_draft(DRAFT_TIMEOUT)
+            except TimeoutError as error:
+                raise OperationalError(
+                    f"no draft has joined {client.model.name} within {DRAFT_TIMEOUT:g} s, so there is nothing to "
+                    "compare; is there a draft node, and do the models fit together?"
+                ) from error
             found = await self._measured(client, status, stack)
             if self._plan.timeline:
                 self._progress.phase("recording a timeline", 0)
@@ -98,6 +110,7 @@ class Bench:
                 for name, content in files.items():
                     self._folder.text(name, content)
         del found["contenders"]
+        self._folder.text("acceptance.svg", acceptance(found["rows"], f"{self._plan.name}: {status.model.name}"))
         self._folder.json("summary.json", found)
         return found
 

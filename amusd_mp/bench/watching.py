@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from amusd_mp.bench.curves import tokens_over_time
 from amusd_mp.bench.perfetto import trace
 from amusd_mp.bench.picture import draw
 from amusd_mp.bench.prompts import BenchPrompt
@@ -32,7 +33,7 @@ TOKENS: Final = 96
 async def record(
     client: Client, prompt: BenchPrompt, writers: Sequence[NodeWriter], title: str
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the files `trace.json` and `timeline.svg`, and what they show: step times, busy shares by contender."""
+    """Return the files of a trace and its pictures, and what they show: step times, busy shares by contender."""
     timelines: dict[str, Timeline] = {}
     for writer in writers:
         steps = await _watched(client, writer, replace(prompt, turns=prompt.turns[:1]))
@@ -44,7 +45,11 @@ async def record(
     times = step_times(list(timelines.values()))
     shown = {label: timeline for label, timeline in timelines.items() if timeline.draft}
     alone = times["verify_ms"].get("0") or max(times["verify_ms"].values(), default=1.0)
-    files = {"trace.json": trace(timelines), "timeline.svg": draw(shown, title, STEPS_SHOWN * alone / 1e3)}
+    files = {
+        "trace.json": trace(timelines),
+        "timeline.svg": draw(shown, title, STEPS_SHOWN * alone / 1e3),
+        "tokens.svg": tokens_over_time(timelines, title),
+    }
     return files, {**times, "busy": {label: figures(timeline) for label, timeline in timelines.items()}}
 
 

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -103,9 +104,10 @@ def main() -> None:
     eos = [] if job["ignore_eos"] else job["eos_ids"]
     pair = Assisted(ModelSpec(**job["verify"]), ModelSpec(**job["draft"]), eos)
     _say({})
-    for line in sys.stdin:
-        request = json.loads(line)
-        _say(pair.generate(request["ids"], request["max_tokens"]))
+    with suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group; whoever started this one says what happened
+        for line in sys.stdin:
+            request = json.loads(line)
+            _say(pair.generate(request["ids"], request["max_tokens"]))
 
 
 def _say(answer: Mapping[str, Any]) -> None:

@@ -54,7 +54,8 @@ def test_a_benchmark_from_nodes_to_report(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
-    names = ["config.toml", "environment.json", "requests.jsonl", "summary.json", "timeline.svg", "trace.json"]
+    names = ["acceptance.svg", "config.toml", "environment.json", "requests.jsonl", "summary.json"]
+    names += ["timeline.svg", "tokens.svg", "trace.json"]
     assert sorted(each.name for each in run.iterdir()) == names
 
     labels = ["autoregressive", "alternating, k=3", "alternating, k=2", "amusd", "transformers assisted, 1 thread"]

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from amusd_mp.bench.curves import acceptance, tokens_over_time
 from amusd_mp.bench.perfetto import trace
 from amusd_mp.bench.picture import draw
 from amusd_mp.bench.timeline import Fate, Flow, Timeline, arrange, figures, step_times
@@ -84,6 +85,14 @@ def test_the_picture_is_well_formed_and_has_a_strip_for_each() -> None:
     texts = ["".join(each.itertext()) for each in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert {"a & b", "alternating, k=2", "<amusd>", "1/2"} <= set(texts)
     assert len(list(tree.iter("{http://www.w3.org/2000/svg}line"))) == 2
+
+
+def test_curves_are_well_formed() -> None:
+    rows = [{"contender": "a & b", "histogram": (1, 2, 3)}, {"contender": "none", "histogram": ()}]
+    svg = "{http://www.w3.org/2000/svg}"
+    assert len(list(ElementTree.fromstring(acceptance(rows, "t")).iter(f"{svg}rect"))) == 1 + 3 + 1
+    curve = ElementTree.fromstring(tokens_over_time({"amusd": example()}, "t"))
+    assert "".join(list(curve.iter(f"{svg}text"))[-1].itertext()) == "amusd"
 
 
 def test_a_sequence_nobody_saw_has_no_timeline() -> None:
