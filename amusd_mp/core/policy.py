@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from amusd_mp.core.proposals import expected_accepted
 
-PROBE_EVERY = 32
+PROBE_EVERY = 16
 """Steps without scoring a proposal after which one is tried; twice as many after each probe in a row."""
 
 PROBE_RARELY = 512

@@ -39,7 +39,7 @@ async def test_with_a_draft(client: Client, reference: Reference, strategy: str,
     draft = (await client.status()).drafts[0].model
     run = await compare(client, reference, TEXTS, NEW_TOKENS, at_once, strategy=strategy, lookahead=lookahead)
     assert not run.wrong
-    run.check_use(draft, strategy, lookahead)
+    run.check_use(draft, strategy)
 
 
 async def test_without_a_draft(reference: Reference) -> None:
