@@ -133,7 +133,7 @@ def list_gpus() -> list[str]:
 
 
 def _look_at_model(name: str, node: NodeConfig, found: Findings) -> None:
-    model = node.model or ""
+    model = (node.model or "").removeprefix("random:").partition("?seed=")[0]  # weights drawn, all else from there
     key = f"nodes.{name}.model"
     if model.startswith("bundled:"):
         if model not in BUNDLED:
