@@ -8,7 +8,7 @@ JOBS ?= 1
 REQUIREMENTS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint exactness sampling reproducible soak clean
+.PHONY: demo test lint exactness sampling reproducible soak bench bench-losses bench-eight clean
 
 demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with the bundled pair
 	$(BIN)/amusd-mp demo
