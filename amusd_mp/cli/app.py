@@ -15,7 +15,21 @@ import typer
 from amusd_mp import __version__
 from amusd_mp.errors import AmusdError, UsageError
 
-COMMANDS: Final = ("demo", "up", "serve", "node", "generate", "chat", "check", "status", "bench", "report", "simulate", "env")
+COMMANDS: Final = (
+    "demo",
+    "up",
+    "serve",
+    "node",
+    "generate",
+    "chat",
+    "check",
+    "status",
+    "top",
+    "bench",
+    "report",
+    "simulate",
+    "env",
+)
 """Module and command names, in the order of `--help`."""
 
 HELP: Final = "Asynchronous multi-device speculative decoding, as message-passing nodes."
