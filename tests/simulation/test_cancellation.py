@@ -62,8 +62,8 @@ async def uses_everything(cluster: InProcessCluster) -> None:
         await client.status()
 
 
-async def uses_it_next(cluster: InProcessCluster) -> None:
-    async with connect(cluster.url, runtime=VirtualRuntime("next user")) as client:
+async def uses_it_next(cluster: InProcessCluster, seed: str = "next user") -> None:
+    async with connect(cluster.url, runtime=VirtualRuntime(seed)) as client:
         result = await client.generate(PROMPT, max_tokens=4, timeout=9.0)
     assert list(result.token_ids) == TRUTH.write(PROMPT, 4)
 
@@ -98,7 +98,7 @@ def play(interruption: Interruption) -> None:
                 await uses_it_next(cluster)
             except OperationalError:  # it was this one who saw the node being struck
                 await restart(cluster)
-                await uses_it_next(cluster)
+                await uses_it_next(cluster, "the one after")
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     with interruption, network.open(), network.being("all"):

@@ -10,8 +10,8 @@ import pytest
 
 from amusd_mp.testing.simulation import run_seed
 
-SEEDS = range(150)
-DIGESTS = "from amusd_mp.testing.simulation import run_seed; print(*(run_seed(s).digest for s in range(8)))"
+SEEDS = range(120)
+DIGESTS = "from amusd_mp.testing.simulation import run_seed; print(*(run_seed(s).digest for s in range(6)))"
 
 
 def test_the_invariant_holds_on_the_first_seeds_and_they_see_everything_that_can_happen() -> None:
@@ -25,8 +25,8 @@ def test_the_invariant_holds_on_the_first_seeds_and_they_see_everything_that_can
 
 
 def test_one_seed_is_one_exact_run_also_under_other_hash_seeds_and_in_other_processes() -> None:
-    here = [run_seed(seed).digest for seed in range(8)]
-    assert [run_seed(seed).digest for seed in range(8)] == here
+    here = [run_seed(seed).digest for seed in range(6)]
+    assert [run_seed(seed).digest for seed in range(6)] == here
     assert len(set(here)) == len(here)
     for hash_seed in ("0", "4242"):
         there = subprocess.run(
