@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from amusd_mp.client.client import Client
 
 _NAMES: Final = count()
+
+_role = cache(find_role)  # looking through all installed packages costs more than starting a node in here
 
 
 def deployment(
@@ -81,7 +84,7 @@ class InProcessCluster:
         """Start a node that is not running and return it once it is ready. Raises what its `open` and `load` raise."""
         assert self._group is not None
         config = self.deployment.node(name)
-        node = find_role(config.role)(NodeContext(name, config, self.deployment, self._runtime, self._load))
+        node = _role(config.role)(NodeContext(name, config, self.deployment, self._runtime, self._load))
         ready = asyncio.Event()
         self._tasks[name] = self._group.create_task(self._live(name, node, ready), name=name)
         await ready.wait()
