@@ -154,13 +154,15 @@ class Policy:
         self._deadline: float | None = None
         self._at_hand = 0  # valid proposals over all rows when the deadline was fixed
 
-    def observe(self, rows: int, k: int, tokens: int, seconds: float, since_last: float) -> None:
+    def observe(self, rows: int, k: int, tokens: int, seconds: float, since_last: float, chosen: bool = True) -> None:
         """Learn from a decode step that scored k proposals and committed `tokens`, over all rows.
 
-        `seconds` is from the decision to the next possible one, `since_last` from the end of the step before.
+        `seconds` is from the decision to the next possible one, `since_last` from the end of the step before. Only
+        where this policy has `chosen` for every row does the rate achieved say what a second is worth to it.
         """
         self.costs.observe(rows, k, seconds)
-        self.price.observe(rows, tokens, max(seconds, since_last))
+        if chosen:
+            self.price.observe(rows, tokens, max(seconds, since_last))
 
     def decide(self, rows: Sequence[RowView], now: float, may_wait: bool = True) -> Decision:
         """Return what to use of each row now, or until when to wait for one more token."""

@@ -195,7 +195,9 @@ class VerifyCore:
         if not flight.prefill:
             most = max(len(part.proposal.tokens) for part in flight.parts)
             tokens = sum(part.sequence.outputs - outputs for part, outputs in zip(flight.parts, before, strict=True))
-            self.policy.observe(len(flight.parts), most, tokens, now - flight.began, now - flight.idle_since)
+            chosen = all(part.sequence.speculation.strategy is Strategy.AMUSD for part in flight.parts)
+            seconds, since_last = now - flight.began, now - flight.idle_since
+            self.policy.observe(len(flight.parts), most, tokens, seconds, since_last, chosen)
         self._idle_since = now
         return changed
 

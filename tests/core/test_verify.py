@@ -233,3 +233,16 @@ def test_a_message_read_late_is_dated_by_its_stamp() -> None:
     assert line.arrived(sent=100.0, now=5.0) == 5.0
     assert line.arrived(sent=101.0, now=6.3) == 6.0, "0.3 s late: this line has been faster"
     assert line.arrived(sent=102.0, now=6.9) == 6.9, "faster than ever before"
+
+
+def test_only_steps_that_the_policy_chose_say_what_a_second_is_worth() -> None:
+    """Strategies share the node, and a benchmark's turns of another one must not steer this one."""
+    core, sequence = started(strategy=Strategy.AUTOREGRESSIVE)
+    for now in (1.0, 2.0, 3.0):
+        answer(core, core.plan(now), (20,), now=now + 0.5)
+    assert core.policy.costs.estimate(1, 0) == 0.5
+    assert core.policy.price.of(1, alone=0.0) == 0.0
+    core.close(sequence.name, Finish.CANCELLED, 4.0)
+    opened(core, "own", prompt=1)
+    answer(core, core.plan(5.0), (10,), now=5.5)
+    assert core.policy.price.of(1, alone=0.0) > 0
