@@ -12,7 +12,7 @@ WIDTH: Final = 560
 HEIGHT: Final = 300
 LEFT: Final = 52
 BOTTOM: Final = 40
-TOP: Final = 40
+TOP: Final = 56
 COLORS: Final = ("#777777", "#c98a1b", "#c0432f", "#3b6fb5", "#3a9d6e", "#7b5ea7")
 STYLE: Final = "<style>text{font:12px system-ui,sans-serif;fill:#222}</style>"
 
@@ -27,7 +27,7 @@ def tokens_over_time(timelines: Mapping[str, Timeline], title: str) -> str:
         color = COLORS[number % len(COLORS)]
         path = "".join(f"H{_x(ms / longest):.1f}V{_y(tokens / most):.1f}" for ms, tokens in points)
         parts.append(f'<path d="M{_x(0)} {_y(0)}{path}" fill="none" stroke="{color}" stroke-width="1.6"/>')
-        parts.append(_key(number, label, color))
+        parts.append(_key(_y(0) - 18 * (len(curves) - number), label, color))  # below the curves, which rise
     return _svg(parts)
 
 
@@ -46,7 +46,7 @@ def acceptance(rows: Sequence[Mapping[str, Any]], title: str) -> str:
             parts.append(
                 f'<rect x="{left:.1f}" y="{top:.1f}" width="{bar:.1f}" height="{_y(0) - top:.1f}" fill="{color}"/>'
             )
-        parts.append(_key(number, row["contender"], color))
+        parts.append(_key(_y(1) + 6 + 16 * number, row["contender"], color))
     return _svg(parts)
 
 
@@ -66,8 +66,7 @@ def _frame(title: str, across: str, right: str, up: str, top: str) -> Iterator[s
     yield f'<text x="{LEFT - 40}" y="{_y(1) - 8}">{escape(up)}</text>'
 
 
-def _key(number: int, label: str, color: str) -> str:
-    y = _y(1) + 6 + 16 * number
+def _key(y: float, label: str, color: str) -> str:
     return (
         f'<rect x="{_x(1) - 150}" y="{y}" width="14" height="10" fill="{color}"/>'
         f'<text x="{_x(1) - 130}" y="{y + 10}">{escape(label)}</text>'
