@@ -8,7 +8,7 @@ JOBS ?= 1
 REQUIREMENTS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint exactness sampling reproducible soak bench bench-losses bench-eight clean
+.PHONY: demo test lint exactness sampling reproducible soak screenshots bench bench-losses bench-eight clean
 
 demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with the bundled pair
 	$(BIN)/amusd-mp demo
@@ -54,6 +54,9 @@ bench-losses: $(VENV)/.run ## Where speculation can only lose: bad drafts, slow 
 bench-eight: $(VENV)/.run ## One and eight prompts at once, with a fast draft
 	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --out $(RUNS)/one-at-once
 	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --concurrency 8 --out $(RUNS)/eight-at-once
+
+screenshots: $(VENV)/.test ## The pictures of the live page; needs chromium and chromium-driver
+	AMUSD_MP_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -rs tests/gateway/test_page.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

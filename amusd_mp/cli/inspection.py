@@ -17,7 +17,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
+from amusd_mp.cli.serve import REMEDY, missing
 from amusd_mp.config import Deployment, NodeConfig, urls
+from amusd_mp.config.schema import GATEWAY
 from amusd_mp.errors import ConfigError
 from amusd_mp.node import known_roles
 from amusd_mp.node.binding import VISIBLE, allowed_cores, visible_device
@@ -44,8 +46,8 @@ def summary(deployment: Deployment) -> Iterator[str]:
         yield "security     insecure: whoever reaches a port may use it, and can read along"
     for name, node in deployment.nodes.items():
         where = f" on {node.host}" if node.host else ""
-        model = f", {node.model} ({node.dtype})" if node.model else ""
-        yield f"{name:<12} {node.role}{model} at {node.device}{where}"
+        model = f", {node.model} ({node.dtype}) at {node.device}" if node.model else ""
+        yield f"{name:<12} {node.role}{model}{where}"
         if node.listen:
             dialled = deployment.url_for(name)
             yield f"{'':<12} listens on {node.listen}" + (f", dialled as {dialled}" if dialled != node.listen else "")
@@ -71,6 +73,8 @@ def inspect(deployment: Deployment, host: str | None) -> Findings:
             _look_at_device(name, node, found)
             if node.model is not None:
                 _look_at_model(name, node, found)
+            if node.role == GATEWAY and (packages := missing()):
+                found.problems.append(f"nodes.{name}: a gateway needs {', '.join(packages)}; {REMEDY}")
     return found
 
 
@@ -80,7 +84,8 @@ def _look_at_urls(name: str, node: NodeConfig, deployment: Deployment, local: bo
     for key, url in (("listen", node.listen), ("address", node.address), ("dial", dialled)):
         if url is None:
             continue
-        if (scheme := scheme_of(url)) not in schemes:
+        spoken = node.role == GATEWAY and key != "dial" and url.startswith(urls.HTTP)  # to callers, not between nodes
+        if (scheme := scheme_of(url)) not in schemes and not spoken:
             found.problems.append(
                 f"nodes.{name}.{key}: no transport for {scheme!r} in {url!r}; installed: {', '.join(sorted(schemes))}"
             )

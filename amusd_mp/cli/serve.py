@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amusd_mp.config import Deployment
 
 NEEDED: Final = ("starlette", "uvicorn", "sse_starlette")
+REMEDY: Final = 'pip install "amusd-mp[server]"'
 NAME: Final = "gateway"
 
 
@@ -46,15 +47,19 @@ def command(
     run_up(deployment, host, ready_file, ready_timeout, drain_timeout, log_format, debug)
 
 
-def check_installed() -> None:
-    """Raise UsageError if the packages of the extra are missing; said before any model is loaded."""
+def missing() -> list[str]:
+    """Return which packages of the extra are not installed."""
     from importlib.util import find_spec
 
+    return [name for name in NEEDED if find_spec(name) is None]
+
+
+def check_installed() -> None:
+    """Raise UsageError if the packages of the extra are missing; said before any model is loaded."""
     from amusd_mp.errors import UsageError
 
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(f'serving needs {", ".join(missing)}; pip install "amusd-mp[server]"')
+    if packages := missing():
+        raise UsageError(f"serving needs {', '.join(packages)}; {REMEDY}")
 
 
 def with_gateway(deployment: Deployment, listen: str | None) -> Deployment:

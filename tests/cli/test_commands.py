@@ -79,7 +79,10 @@ def test_check_tells_every_problem_of_a_file(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("nodes.draft.role=oracle", "nodes.draft.role: no node has the role 'oracle'; installed: draft, verify"),
+        (
+            "nodes.draft.role=oracle",
+            "nodes.draft.role: no node has the role 'oracle'; installed: draft, gateway, verify",
+        ),
         ("nodes.draft.model=bundled:both", "nodes.draft.model: no model 'bundled:both' is bundled"),
         ("nodes.draft.model=./absent", "has no config.json"),
         ("nodes.draft.model=not a model", "is neither a folder nor a hub id"),

@@ -1,0 +1,154 @@
+"""Rule: the gateway is a node like any other: its key, its health, its end, in one process with rules as models."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from stubs import TRUTH, VOCABULARY, Cluster, Held, Models, answer, stubs, until
+
+from amusd_mp.config import Deployment, NodeConfig
+from amusd_mp.errors import AddressError
+from amusd_mp.gateway.numbers import total
+from amusd_mp.gateway.upstream import Upstream
+from amusd_mp.nodes.gateway import GatewayNode, bind
+from amusd_mp.testing.cluster import deployment
+from amusd_mp.testing.stub import Stub
+
+DEADLINE = 30.0
+ASK = {"model": "stub", "prompt": "abc", "max_tokens": 8, "temperature": 0}
+
+
+@asynccontextmanager
+async def serving(drafts: int = 1, models: Models | None = None, **gateway: Any) -> AsyncIterator[tuple[Cluster, str]]:
+    """A verify node, drafts and a gateway with further keys, and the gateway's URL."""
+    base = deployment("truth", ["guess"] * drafts)
+    web = NodeConfig(role="gateway", dial="verify", listen="http://127.0.0.1:0", **gateway)
+    made = Deployment({**base.nodes, "web": web}, base.speculation)
+    async with Cluster(models=models, made=made) as cluster:
+        node = await cluster.start("web")
+        assert isinstance(node, GatewayNode)
+        assert node._socket is not None
+        yield cluster, f"http://127.0.0.1:{node._socket.getsockname()[1]}"
+
+
+async def test_it_answers_and_finishes_what_runs_before_it_ends() -> None:
+    async with serving() as (cluster, url), httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http:
+        await until(lambda: healthy(http))
+        got = (await http.post("/v1/completions", json=ASK)).json()["choices"][0]["text"]
+        assert got == "".join(chr(ord("a") + token % 26) for token in answer("abc", 8))
+        lasting = asyncio.create_task(http.post("/v1/completions", json={**ASK, "max_tokens": 300}))
+        verify: Any = cluster.nodes["verify"]
+        await until(lambda: bool(verify._core.live))
+        async with http.stream("GET", "/live/steps") as feed:  # endless but for the drain
+            told = feed.aiter_lines()
+            assert (await anext(told)).startswith("event: ")
+            await cluster.stop("web")
+            assert [line async for line in told]
+        assert len((await lasting).json()["choices"][0]["text"]) == 300
+        with pytest.raises(httpx.ConnectError):
+            await http.get("/version")
+
+
+async def healthy(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/health")).status_code == 200
+
+
+async def test_the_key_opens_everything_but_the_door_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_TEST", "pässword")
+    async with (
+        serving(api_key_from="SECRET_OF_THE_TEST") as (_, url),
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http,
+    ):
+        for path in ("/", "/version", "/health"):
+            assert (await http.get(path)).status_code != 401
+        for given in (None, "Bearer wrong", "Bearer", "Basic pässword", "pässword"):
+            headers = {"Authorization": given.encode("latin-1")} if given else {}
+            for path in ("/v1/models", "/metrics", "/live/steps", "/nothing"):
+                refused = await http.get(path, headers=headers)
+                assert refused.status_code == 401
+                assert refused.headers["www-authenticate"] == "Bearer"
+                assert refused.json()["error"]["code"] == "invalid_api_key"
+        await until(lambda: healthy(http))
+        right = {"Authorization": "Bearer pässword".encode()}
+        assert (await http.get("/v1/models", headers=right)).status_code == 200
+
+
+async def test_a_device_that_hangs_makes_no_token_though_the_node_answers() -> None:
+    held: list[Held] = []
+
+    def make() -> Stub:
+        held.append(Held(TRUTH, 4, VOCABULARY))
+        return Stub.of(held[-1])
+
+    async with (
+        serving(0, stubs() | {"truth": make}) as (cluster, url),
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http,
+    ):
+        node: Any = cluster.nodes["web"]
+        upstream: Upstream = node._gateway.upstream
+        await until(lambda: upstream.connected)
+        assert (await upstream.client.status()).sequences == 0
+        sick = await http.get("/health")
+        assert sick.status_code == 503
+        assert "made no token within" in sick.json()["error"]["message"]
+        held[0].go.set()
+        await until(lambda: healthy(http))
+
+
+async def test_before_the_verify_node_is_there_it_says_so() -> None:
+    base = deployment("truth")
+    alone = Deployment(
+        {**base.nodes, "web": NodeConfig(role="gateway", dial="inproc://nobody", listen="http://[::1]:0")}
+    )
+    async with Cluster(made=alone) as cluster:
+        node: Any = await cluster.start("web")
+        url = f"http://[::1]:{node._socket.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http:
+            for path in ("/health", "/v1/models"):
+                refused = await http.get(path)
+                assert refused.status_code == 503
+                assert "not connected to inproc://nobody" in refused.json()["error"]["message"]
+            assert (await http.get("/")).status_code == 200
+
+
+def test_a_port_that_is_taken_is_an_error_with_a_remedy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        taken = f"http://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(AddressError, match=rf"cannot listen on {taken}.*Port 0 takes a free one"):
+            bind(taken)
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Any) -> None:
+    file = tmp_path / "pair.toml"
+    file.write_text(
+        '[nodes.verify]\nrole = "verify"\nmodel = "bundled:verify"\n[nodes.web]\nrole = "gateway"\ndial = "verify"\n'
+    )
+    hide = (
+        "import sys, importlib.util as u\n"
+        "real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'starlette' else real(name, *a)\n"
+        "sys.modules['starlette'] = None\n"
+        "sys.argv[1:] = sys.argv[1:]\nfrom amusd_mp.cli import main\nmain()\n"
+    )
+    for arguments in (["serve", str(file)], ["node", "web", "--config", str(file)]):
+        done = subprocess.run(
+            [sys.executable, "-c", hide, *arguments], capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert 'pip install "amusd-mp[server]"' in done.stderr
+
+
+def test_counts_of_several_sequences_add_up() -> None:
+    from amusd_mp.core.messages import Counts
+
+    one = Counts(3, 8, 4, 10, 4, (1, 2, 1), 20, 2, 1, 0, 1.0, 0.5, False)
+    both = total([one, Counts(3, 2, 1, 1, 1, (0, 1), 1, 0, 0, 0, 3.0, 0.1, True)])
+    assert (both.histogram, both.steps, both.degraded, round(both.overlap, 3)) == ((1, 3, 1), 5, True, 0.2)
