@@ -13,8 +13,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with the bundled pair
 	$(BIN)/amusd-mp demo
 
-test: $(VENV)/.test ## The whole test suite
-	$(BIN)/python -m pytest -q
+test: $(VENV)/.test ## The whole test suite, two files at a time
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(VENV)/.dev ## Style, format, types
 	$(BIN)/ruff check .
