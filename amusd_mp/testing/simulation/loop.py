@@ -11,8 +11,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
+from functools import partial
 from heapq import heappop
 from itertools import count
+from math import inf
 from typing import Any, Final, TypeVar
 
 from amusd_mp.testing.simulation.interruption import counted
@@ -50,13 +52,14 @@ class VirtualTask(asyncio.Task[T]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Time in seconds, 0 at first. `run_until_complete` raises Stalled where a real loop would hang for ever."""
+    """Time in seconds, 0 at first. Raises Stalled where a real loop would hang for ever, and after the time `until`."""
 
     _scheduled: list[asyncio.TimerHandle]  # the base class's heap of timers
     _ready: deque[asyncio.Handle]  # and what it runs next
 
-    def __init__(self) -> None:
+    def __init__(self, until: float = inf) -> None:
         super().__init__()
+        self._until = until
         self.is_stopped: Callable[[Context], bool] = never
         """Whether what was begun in this context stands still for now: a process that is stopped."""
         self._held: list[asyncio.Handle] = []
@@ -83,6 +86,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise Stalled(f"at {self._now:.6f} s nothing is ready and no timer is set")
             if timers[0].when() > self._now:
                 self._now, self._turns = timers[0].when(), 0
+            if self._now > self._until:
+                raise Stalled(f"not over after {self._until:g} s")
         elif self._turns > INSTANT:
             raise Stalled(f"at {self._now:.6f} s the loop turned {INSTANT} times without time passing")
         while timers and timers[0].when() <= self._now + MOMENT:
@@ -115,7 +120,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return VirtualTask(counted(coro), serial, loop=self, name=name, context=context, **kwargs)
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], until: float = inf) -> T:
     """Run a coroutine on a virtual loop of its own and return its result; not from within a running loop."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(VirtualLoop, until)) as runner:
         return runner.run(main)

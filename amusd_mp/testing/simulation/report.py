@@ -7,9 +7,9 @@ from dataclasses import fields
 
 from amusd_mp.codec import DecodeError, decode
 from amusd_mp.core.messages import Beat, Committed, Draft, Hello, Message, Welcome
+from amusd_mp.testing.simulation.chronicle import Record
 from amusd_mp.testing.simulation.run import Run
 from amusd_mp.testing.simulation.scenario import Scenario
-from amusd_mp.testing.simulation.story import Record
 
 SHORT = 60
 

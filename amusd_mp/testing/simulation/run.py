@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from amusd_mp.testing.simulation.chronicle import Record
 from amusd_mp.testing.simulation.loop import run
 from amusd_mp.testing.simulation.network import WHO
 from amusd_mp.testing.simulation.scenario import Scenario, draw
-from amusd_mp.testing.simulation.story import Record, Story
+from amusd_mp.testing.simulation.story import EVERYTHING, Story
 from amusd_mp.testing.simulation.watch import Breach
 
 
@@ -47,19 +48,21 @@ def run_scenario(scenario: Scenario, *, keep: bool = False) -> Run:
         try:
             await story.play()
         finally:
-            done.seconds = story.now()
+            done.seconds = story.chronicle.now()
 
     with _collecting_later(), _logging_to(lambda: story, keep):
         try:
-            run(main())
+            run(main(), until=2 * EVERYTHING)  # what is torn down may hang, too
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            done.breach = story.breaches[0] if story is not None and story.breaches else _told(error)
+            done.breach = (
+                story.chronicle.breaches[0] if story is not None and story.chronicle.breaches else _told(error)
+            )
     if story is not None:
-        done.messages, done.steps, done.outcomes = story.messages, story.steps, story.outcomes
-        done.digest = digest(story.record)
-        done.record = story.record if keep else []
+        done.messages, done.steps, done.outcomes = story.chronicle.messages, story.steps, story.readers.outcomes
+        done.digest = digest(story.chronicle.record)
+        done.record = story.chronicle.record if keep else []
     return done
 
 
@@ -105,7 +108,7 @@ class _ToStory(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {_told(record.exc_info[1])}"
-        story.logged(life.name if life else "world", text, failed=record.levelno >= logging.ERROR)
+        story.chronicle.logged(life.name if life else "world", text, failed=record.levelno >= logging.ERROR)
 
 
 @contextmanager

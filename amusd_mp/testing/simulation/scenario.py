@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from amusd_mp.core import limits
 from amusd_mp.core.params import Strategy
 from amusd_mp.testing.simulation.model import VOCABULARY
 from amusd_mp.testing.simulation.network import Weather
@@ -108,6 +109,11 @@ class Scenario:
         """True if no silence is bad luck, so that every lost sequence must have a reason."""
         storms = any(incident.kind is Kind.STORM for incident in self.incidents)
         return self.weather.drop <= STRICT_LOSS and not storms
+
+    @property
+    def hangs(self) -> bool:
+        """True if a device hangs for longer than a node puts up with."""
+        return any(incident.kind is Kind.HANG and incident.lasts > limits.STEP_LIMIT for incident in self.incidents)
 
 
 def draw(seed: int) -> Scenario:
