@@ -9,7 +9,9 @@ renewal process the best rate g satisfies max [E - g * time] = 0 (Dinkelbach 196
 with g measured as the rate achieved so far
 
     use the k, up to what is valid, that maximises              sum over rows of E(min(k, valid))  -  g * T(k)
-    wait for one more token, expected after w, only if it pays  sum over rows of a^(k+1)  >  g * (w + T(k+1) - T(k))
+    wait for the next token, expected after w, only if with it or with some j tokens that follow in period d
+
+                          sum over rows of a^(k+1) + ... + a^(k+j)  >  g * (w + (j-1) d + T(k+j) - T(k))
 
 The price counts what a plain comparison of E/T now with E/(T + w) later leaves out: while a step runs, the draft runs
 too. The deadline of a wait is fixed when it begins and moves only when a token arrives; so a step waits a/(1-a)/g at
@@ -31,6 +33,9 @@ PROBE_RARELY = 512
 
 PROBE_TOKENS = 2
 
+AHEAD = 8
+"""Tokens to come that a wait is weighed with: the first one alone may not pay for a step that scores any at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowView:
@@ -39,6 +44,7 @@ class RowView:
     valid:      proposals at hand; usable: how many of them one step could commit at most
     acceptance: running probability that a proposal is accepted
     next_in:    seconds until one more is expected, None if none is to be waited for
+    period:     seconds between the tokens after that
     gap:        committed tokens that the draft's newest window does not reach yet; it must first guess those right too
     probe:      nothing was scored for so long that it should be tried, to notice that a draft has become good
     """
@@ -47,6 +53,7 @@ class RowView:
     usable: int
     acceptance: float
     next_in: float | None = None
+    period: float | None = None
     gap: int = 0
     probe: bool = False
 
@@ -204,15 +211,18 @@ class Policy:
         return max(range(max(min(row.valid, row.usable) for row in rows) + 1), key=gain)
 
     def _patience(self, rows: Sequence[RowView], k: int, price: float) -> float | None:
-        """Return the longest wait for one more token that could pay, None if the expected one does not."""
+        """Return the longest wait for the next token that could pay, None if the expected one does not."""
         coming = [row for row in rows if row.next_in is not None and row.valid == k and row.usable > k]
         if not coming:
             return None
         soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
-        more = self.trust.share * sum(
-            row.acceptance ** (k + 1 + row.gap) for row in coming if (row.next_in or 0.0) <= soonest
-        )
-        worth = more / price - (self._seconds(rows, k + 1) - self._seconds(rows, k))
+        first = [row for row in coming if (row.next_in or 0.0) <= soonest]
+        periods = [row.period for row in first if row.period is not None]
+        base, tokens, worth = self._seconds(rows, k), 0.0, 0.0
+        for j in range(1, 1 + (AHEAD if periods else 1)):
+            tokens += sum(row.acceptance ** (k + j + row.gap) for row in first if row.usable >= k + j)
+            later = (j - 1) * min(periods, default=0.0)
+            worth = max(worth, self.trust.share * tokens / price - later - (self._seconds(rows, k + j) - base))
         if worth > soonest:
             return worth
         probing = any(row.probe and not row.valid for row in coming)

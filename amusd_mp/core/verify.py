@@ -274,27 +274,29 @@ class VerifyCore:
 
     def _view(self, sequence: VerifySequence, proposal: Proposal, usable: int, now: float) -> RowView:
         valid = len(proposal.tokens)
-        next_in, gap = self._next_in(sequence, now) if usable > valid else (None, 0)
+        next_in, period, gap = self._next_in(sequence, now) if usable > valid else (None, None, 0)
         return RowView(
             valid=min(usable, valid),
             usable=usable,
             acceptance=proposal.acceptance if valid else sequence.proposals.best_acceptance,
             next_in=next_in,
+            period=period,
             gap=gap,
             probe=sequence.unscored >= sequence.probe_after,
         )
 
-    def _next_in(self, sequence: VerifySequence, now: float) -> tuple[float | None, int]:
-        """Return in how many seconds the next usable token is expected (None: wait for none), and over which gap."""
+    def _next_in(self, sequence: VerifySequence, now: float) -> tuple[float | None, float | None, int]:
+        """Return in how many seconds the next usable token is expected (None: wait for none), the period, the gap."""
         soonest: float | None = None
+        period: float | None = None
         gap = 0
         for draft, evidence in sequence.proposals.by_draft.items():
             if evidence.missed or evidence.full_at(sequence.version):
                 continue
             seconds = self._tempos[draft].next_in(evidence, sequence.length, sequence.committed_at, now)
             if seconds is not None and (soonest is None or seconds < soonest):
-                soonest, gap = seconds, evidence.gap(sequence.length)
-        return soonest, gap
+                soonest, gap, period = seconds, evidence.gap(sequence.length), self._tempos[draft].period
+        return soonest, period, gap
 
     def _awaits_round(self, sequence: VerifySequence, valid: int, usable: int, now: float) -> bool:
         """Return whether an alternating sequence should wait for its round of proposals to become complete."""

@@ -107,7 +107,7 @@ async def test_a_name_that_does_not_resolve_is_named(tmp_path: Path) -> None:
 async def test_an_unknown_scheme_is_answered_with_the_known(tmp_path: Path) -> None:
     code, said = await fails(*node(tmp_path, "verify", **{**VERIFY, "listen": "carrier-pigeon://a"}))
     assert code == 1
-    assert re.search(r"no transport for 'carrier-pigeon' .*installed: inproc, ipc, tcp", said), said
+    assert re.search(r"no transport for 'carrier-pigeon' .*installed: .*inproc, ipc, tcp", said), said
 
 
 async def test_a_taken_port_is_named(tmp_path: Path, cluster: LocalCluster) -> None:
