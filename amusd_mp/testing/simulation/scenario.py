@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from amusd_mp.core import limits
 from amusd_mp.core.params import Strategy
+from amusd_mp.session.link import ATTEMPT
 from amusd_mp.testing.simulation.model import VOCABULARY
 from amusd_mp.testing.simulation.network import Weather
 
@@ -107,8 +108,18 @@ class Scenario:
     @property
     def strict(self) -> bool:
         """True if no silence is bad luck, so that every lost sequence must have a reason."""
-        storms = any(incident.kind is Kind.STORM for incident in self.incidents)
-        return self.weather.drop <= STRICT_LOSS and not storms
+        return self.weather.drop <= STRICT_LOSS and not self.stormy
+
+    @property
+    def rough(self) -> bool:
+        """True if any single try of a request may fail by the weather alone."""
+        late = self.weather.reorder > 0 and self.weather.hold > ATTEMPT
+        return self.weather.drop > 0 or late or self.stormy
+
+    @property
+    def stormy(self) -> bool:
+        """True if there is a storm."""
+        return any(incident.kind is Kind.STORM for incident in self.incidents)
 
     @property
     def hangs(self) -> bool:
