@@ -31,7 +31,7 @@ SILENT: Final = 8.0
 """Seconds without a chunk, and without a hanging device, after which a stream counts as one that will not end."""
 
 UNLUCKY: Final = 30.0
-"""The same where any try of a request may be lost: in the worst weather 6 of 10 are, so 27 in a row once in a million."""
+"""The same where any try of a request may be lost: in the worst weather 6 of 10 are, 27 in a row once in a million."""
 
 ROUNDING: Final = 0.02
 """Seconds a timeout may be overrun: what a request that is sent late is given at least."""
