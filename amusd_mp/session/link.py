@@ -175,7 +175,11 @@ class Link:
         """Repeat hello until its nonce comes back on our own topic: only then is the subscription live."""
         wait = 0.005
         while not arrived.is_set():
-            await self._hello(nonce, deadline)
+            try:
+                await self._hello(nonce, deadline)
+            except (RequestTimeout, Unreachable):
+                if not arrived.is_set():  # else only the answer was lost, and it says nothing that is not known
+                    raise
             try:
                 async with asyncio.timeout(wait):
                     await arrived.wait()

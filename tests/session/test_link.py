@@ -11,6 +11,7 @@ import pytest_asyncio
 from stubs import until
 
 from amusd_mp import transport
+from amusd_mp.codec import decode
 from amusd_mp.core.messages import BEAT_TOPIC, Beat, Envelope, Hello, NodeState, Welcome
 from amusd_mp.errors import NotReady, RequestTimeout, Unreachable
 from amusd_mp.runtime import Runtime
@@ -117,3 +118,21 @@ async def test_calls_are_repeated_until_somebody_answers(owner: Any, caller: Cal
     owner.hub.open()
     assert isinstance(await asking, Welcome)
     await owner.hub.listener.close()
+
+
+async def test_a_barrier_that_came_is_enough_although_its_hello_goes_unanswered(owner: Any, caller: Caller) -> None:
+    await caller.link.dial()
+    dialer: Any = caller.link._dialer
+    request = dialer.request
+
+    async def lose_answers_to_barriers(payload: bytes, timeout: float) -> bytes:
+        answer: bytes = await request(payload, timeout)
+        body = decode(payload).body
+        if isinstance(body, Hello) and body.nonce:
+            await asyncio.sleep(timeout)
+            raise RequestTimeout("its answer was lost")
+        return answer
+
+    dialer.request = lose_answers_to_barriers
+    await caller.link.open(5)
+    assert caller.link.alive
