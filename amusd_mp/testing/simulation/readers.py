@@ -145,8 +145,9 @@ class Readers:
             return
         if outcome in ("RequestTimeout", "Unreachable") and (self._scenario.rough or ask.timeout is not None):
             return
+        after = UNLUCKY if self._scenario.rough else NOTICED  # until a client has met the next life of the verify node
         for trouble in self._chronicle.trouble:
-            near = trouble.began <= self._chronicle.now() and trouble.ended >= began - NOTICED
+            near = trouble.began <= self._chronicle.now() and trouble.ended >= began - after
             if near and trouble.who in ("verify", who):
                 return
         raise Breach(f"{name} ended with {outcome}, and nothing had happened to the verify node or to {who}")
