@@ -105,6 +105,9 @@ class DelayDialer(Dialer):
     async def attach(self, endpoints: Mapping[str, str]) -> None:
         await self._inner.attach(endpoints)
 
+    async def vacant(self) -> bool:
+        return await self._inner.vacant()
+
     async def close(self) -> None:
         self._closing.set()
         self._sending.close()

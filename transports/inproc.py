@@ -226,6 +226,9 @@ class InprocDialer(_InprocEndpoint, Dialer):
             raise AddressError(f"{dict(endpoints)} are not the endpoints of {self.url}", address=self.url)
         self.attached = True
 
+    async def vacant(self) -> bool:
+        return self._hub.listener is None
+
     def send_waiting(self) -> None:
         """Hand waiting requests to the listener, as far as there is one with room."""
         while self._waiting:

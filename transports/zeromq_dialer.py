@@ -19,6 +19,7 @@ from amusd_mp.transport import Dialer, TransportOptions, check_request
 from amusd_mp.transport.handlers import CONCURRENT
 
 from . import zeromq_frames as wire
+from .vacancy import is_vacant
 from .zeromq_endpoint import ZeromqEndpoint
 from .zeromq_link import Link
 
@@ -42,6 +43,7 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
 
     def __init__(self, url: str, address: str, locate: Locate, options: TransportOptions) -> None:
         super().__init__(url, options)
+        self._address = address
         self._locate = locate
         self._attached: tuple[str, str] | None = None
         self._pending: dict[int, _Pending] = {}
@@ -85,6 +87,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         self._attached = addresses
         self._sub_link.connect(addresses[0])
         self._pub_link.connect(addresses[1])
+
+    async def vacant(self) -> bool:
+        return not self._link.connected and not self._closed and await is_vacant(self._address)
 
     async def close(self) -> None:
         self._closed = True

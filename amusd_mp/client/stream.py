@@ -2,7 +2,8 @@
 
 Publications update the stream's replica as they arrive, whoever is or is not iterating, so a slow reader only gets
 larger chunks. What a lost publication left out is fetched by `sync` when the reader needs it. Leaving early, a task's
-cancellation and a timeout all end the sequence on both nodes.
+cancellation and a timeout all end the sequence on both nodes. Which life of the verify node writes the response is
+`admission`'s matter.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from amusd_mp.client.results import Chunk, GenerationResult, Token
+from amusd_mp.client.admission import Admission
+from amusd_mp.client.results import Chunk, GenerationResult, Token, with_earlier
 from amusd_mp.client.switchboard import Switchboard
-from amusd_mp.core.limits import BEAT
-from amusd_mp.core.messages import Committed, DigestEntry, Finish, Origin, Submit, Submitted, Sync, SyncPage
+from amusd_mp.core.limits import BEAT, LEASE
+from amusd_mp.core.messages import Committed, DigestEntry, Finish, Origin, Submit, Sync, SyncPage
 from amusd_mp.core.replica import Contradiction, Replica
 from amusd_mp.errors import (
     AmusdError,
-    Busy,
     GenerationTimeout,
     NodeFailed,
     OperationalError,
     ProtocolError,
-    RequestError,
     SequenceLost,
+    TransportClosed,
 )
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,21 @@ class Stream:
 
     Entering submits (RequestError, Busy, NotReady, Unreachable, RequestTimeout). Iterating raises SequenceLost when the
     verify node dies or forgets the sequence, GenerationTimeout when `timeout` seconds have passed since entering; both
-    carry what had arrived.
+    carry what had arrived. While the verify node is only silent the stream waits, as long as a lease may last.
+
+    With `resubmit` seconds, a sequence that is lost is taken up by the verify node's next life, if it comes within that
+    time, when the reader next waits for a chunk; chunks go on as if nothing had happened.
     """
 
-    def __init__(self, board: Switchboard, submit: Submit, timeout: float | None, now: Callable[[], float]) -> None:
-        self.submit = submit
+    def __init__(
+        self,
+        board: Switchboard,
+        submit: Submit,
+        timeout: float | None,
+        now: Callable[[], float],
+        resubmit: float = 0.0,
+    ) -> None:
+        self._admission = Admission(board, submit, now, resubmit)
         self._board = board
         self._timeout = timeout
         self._now = now
@@ -53,13 +64,14 @@ class Stream:
         self._began = 0.0
         self._first_at: float | None = None
         self._ended_at: float | None = None
-        self._told = len(submit.resumed)  # tokens handed out, or known to the caller before
+        self._told = 0  # tokens handed out
         self._told_text = 0
         self._rejections: dict[int, tuple[tuple[int, ...], str]] = {}  # by the index of the token decided instead
         self._behind = False
         self._over: AmusdError | None = None
         self._asking: asyncio.Timeout | None = None  # around a pending sync, so that it can be ended early
         self._entered = False
+        self._submitted = False
 
     def __repr__(self) -> str:
         state = self._replica.finish or ("lost" if self._over else "running")
@@ -71,29 +83,15 @@ class Stream:
         self._began = self._now()
         self._board.adopt(self)
         try:
-            submitted = await self._submit()
+            submitted = await self._admission.enter(self._left)
         except BaseException:
             self._leave()
             raise
         early = self._replica  # commits may have come before the reply told where output begins
         self._replica = Replica(submitted.prompt_length, offset=submitted.prompt_length)
-        self._replica.tokens.extend(self.submit.resumed)
-        self._entered = True
+        self._entered = self._submitted = True
         self._behind = bool(early.tokens) or early.version > 0 or early.complete
         return self
-
-    async def _submit(self) -> Submitted:
-        """Submit, again while the verify node is full, within the stream's own timeout."""
-        while True:
-            try:
-                return await self._board.call(self.submit, Submitted, self._left())
-            except Busy as busy:
-                left = self._left()
-                if left is None or left <= busy.retry_after:
-                    raise
-                await asyncio.sleep(busy.retry_after)
-            except (ValueError, OverflowError) as error:  # too long, half a surrogate pair, an integer beyond 64 bits
-                raise RequestError(f"this request cannot be sent: {error}", parameter="prompt") from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -108,9 +106,19 @@ class Stream:
         return None if self._timeout is None else self._began + self._timeout - self._now()
 
     @property
+    def submit(self) -> Submit:
+        """The request as it was last submitted: after a resubmission under another id."""
+        return self._admission.submit
+
+    @property
     def submitted(self) -> bool:
-        """True once the verify node has confirmed the sequence."""
-        return self._entered
+        """True while the verify node has confirmed the sequence."""
+        return self._submitted
+
+    @property
+    def resubmissions(self) -> int:
+        """How often another life of the verify node had to take this response up."""
+        return self._admission.resubmissions
 
     # ------------------------------------------------------------------------------------------ what arrives
 
@@ -129,6 +137,8 @@ class Stream:
 
     def fail(self, error: AmusdError) -> None:
         """End the stream with an error; what arrived before is handed out first."""
+        if isinstance(error, SequenceLost) and not self._submitted:
+            return  # there is none yet; `admission` sees to it that the life which admits it is the present one
         if self._over is None and not self._replica.complete:
             self._over = error
             self._news.set()
@@ -166,12 +176,31 @@ class Stream:
             chunk = self._take()
             if chunk is not None:
                 return chunk
-            if self._replica.complete:
-                self._check_end()
+            loss = self._loss()
+            if loss is not None:
+                await self._go_on(loss)
+            elif self._replica.complete:
                 raise StopAsyncIteration
-            if self._over is not None:
-                raise self._with_progress(self._over) from self._over
-            await self._wait()
+            else:
+                await self._wait()
+
+    async def _go_on(self, loss: AmusdError) -> None:
+        """Have another life of the verify node take the response up. Raises SequenceLost where that may not be."""
+        known = self._replica.tokens
+        if isinstance(loss, TransportClosed | ProtocolError) or not self._admission.may_resume(len(known)):
+            raise self._with_progress(loss) from loss
+        log.info("stream %s: %s; resubmitted with %d tokens", self.submit.sequence, loss, len(known))
+        self._replica.resume()
+        self._over, self._submitted = None, False
+        try:
+            submitted = await self._admission.resume(self, tuple(known), self._left)
+            if submitted.prompt_length != self._replica.prompt_length:
+                raise SequenceLost("the verify node came back with a tokenizer that reads the prompt otherwise")
+        except OperationalError as error:
+            self._over = self._over or error
+            self._check_time()
+            raise self._with_progress(error, f"{loss}; ") from error
+        self._submitted = True
 
     def _take(self) -> Chunk | None:
         """Return what is new since the last chunk, None if nothing is."""
@@ -184,15 +213,14 @@ class Stream:
         return Chunk(text, tokens)
 
     def _tokens(self, first: int) -> tuple[Token, ...]:
-        """Return the tokens from index `first` on; resumed ones have no origin and must lie before it."""
+        """Return the tokens from index `first` on."""
         replica = self._replica
-        resumed = len(self.submit.resumed)
         return tuple(
             Token(
                 replica.tokens[index],
-                Origin(replica.origins[index - resumed]),
-                replica.logprobs[index - resumed] if replica.logprobs else None,
-                replica.text_of(index - resumed),
+                Origin(replica.origins[index]),
+                replica.logprobs[index] if replica.logprobs else None,
+                replica.text_of(index),
                 *self._rejections.get(index, ((), "")),
             )
             for index in range(first, len(replica.tokens))
@@ -221,9 +249,8 @@ class Stream:
     async def _catch_up(self) -> None:
         """Fetch what publications left out."""
         self._behind = False
-        life = self._board.link.verify
         while not self._replica.complete and self._over is None:
-            request = Sync(self.submit.sequence, life, self._replica.length)
+            request = Sync(self.submit.sequence, self.submit.verify, self._replica.length)
             try:
                 page = await self._ask(request)
             except TimeoutError:  # `_stop_asking`
@@ -253,15 +280,19 @@ class Stream:
             self._asking.reschedule(0.0)
             self._asking = None
 
-    def _check_end(self) -> None:
-        if self._replica.finish is Finish.ERROR:
-            cause = NodeFailed("the verify node failed while it wrote this response")
-            raise self._with_progress(cause) from cause
+    def _loss(self) -> AmusdError | None:
+        """Return why there will be no more of this sequence although its response is not finished, None if there is."""
+        finish = self._replica.finish
+        if finish is Finish.ERROR:
+            return NodeFailed("the verify node failed while it wrote this response")
+        if finish is Finish.CANCELLED:  # not by us: cancelling is the last that a stream does
+            return SequenceLost(f"its lease of {LEASE:g} s ran out: this client was cut off, or stood still")
+        return self._over if finish is None else None
 
-    def _with_progress(self, error: AmusdError) -> SequenceLost:
+    def _with_progress(self, error: AmusdError, before: str = "") -> SequenceLost:
         """Return the error that ends this stream, carrying what had arrived."""
         return SequenceLost(
-            f"{error} ({len(self._replica.tokens)} tokens had arrived)",
+            f"{before}{error} ({len(self._replica.tokens)} tokens had arrived)",
             sequence=self.submit.sequence,
             token_ids=tuple(self._replica.tokens),
             text=self._replica.text,
@@ -279,11 +310,12 @@ class Stream:
         ended = self._ended_at if self._ended_at is not None else self._now()
         return GenerationResult(
             text=replica.text,
-            tokens=self._tokens(len(self.submit.resumed)),
+            tokens=self._tokens(0),
             finish_reason=replica.finish,
             prompt_tokens=replica.prompt_length,
             seed=self.submit.params.seed,
-            stats=replica.counts,
+            stats=with_earlier(replica.counts, self._tokens(0)[: len(self.submit.resumed)]),
             time_to_first_token=(self._first_at if self._first_at is not None else ended) - self._began,
             seconds=ended - self._began,
+            resubmissions=self.resubmissions,
         )

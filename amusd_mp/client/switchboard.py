@@ -38,7 +38,8 @@ R = TypeVar("R")
 class Subscriber(Protocol):
     """What the switchboard knows of a stream."""
 
-    submit: Submit
+    @property
+    def submit(self) -> Submit: ...
 
     @property
     def submitted(self) -> bool: ...
@@ -64,12 +65,15 @@ class Switchboard:
             prefixes=(client_topic(identity),),
             on_publication=self._hear,
             on_lost=self._lost,
+            patience=limits.LEASE,  # as long as the verify node keeps what nobody renews
         )
+        self.new_id = runtime.new_id
         self.drafting = asyncio.Event()  # set while the verify node's beats say that a draft is joined
         self._streams: dict[str, Subscriber] = {}
         self._to_cancel: dict[str, Cancel] = {}
         self._cancel_now = asyncio.Event()
         self._closing = False
+        self._began = asyncio.Event()  # another life of the verify node; cleared by whoever waits for one
 
     def __repr__(self) -> str:
         return f"<Switchboard {self.link!r} {len(self._streams)} streams>"
@@ -95,6 +99,18 @@ class Switchboard:
             self._to_cancel[name] = Cancel(name, stream.submit.verify)
             self._cancel_now.set()
 
+    async def another_life(self, than: str, within: float) -> bool:
+        """Wait until the verify node is known by another life `than` this one; return whether it is, in time."""
+        try:
+            async with asyncio.timeout(within):
+                while self.link.verify == than:
+                    self.link.knock()
+                    self._began.clear()
+                    await self._began.wait()
+        except TimeoutError:
+            return False
+        return True
+
     # ------------------------------------------------------------------------------------------ what arrives
 
     def _hear(self, envelope: Envelope) -> None:
@@ -117,8 +133,9 @@ class Switchboard:
 
     def _lost(self, welcome: Welcome | None) -> None:
         """Every running stream is lost with the verify node's life."""
-        what = "began another life" if welcome is not None else f"has been silent for {limits.LIVENESS:g} s"
-        self._fail_all(SequenceLost(f"the verify node at {self.link.url} {what}"))
+        if welcome is not None:
+            self._began.set()
+        self._fail_all(SequenceLost(f"the verify node at {self.link.url} {self.link.loss}"))
 
     def _fail_all(self, error: AmusdError) -> None:
         for stream in list(self._streams.values()):
@@ -135,9 +152,11 @@ class Switchboard:
             raise
 
     async def renew(self) -> None:
-        """Extend the leases of all streams, three times per lease, until cancelled."""
+        """Extend the leases of all streams, three times per lease and soon after a failure, until cancelled."""
+        pause = limits.LEASE / 3
         while True:
-            await asyncio.sleep(limits.LEASE / 3)
+            await asyncio.sleep(pause)
+            pause = limits.LEASE / 3
             mine = {name: stream.submitted for name, stream in self._streams.items()}
             if not mine:
                 continue
@@ -145,6 +164,7 @@ class Switchboard:
                 renewed = await self.link.call(Renew(self.link.verify, tuple(mine)), Renewed, limits.LEASE / 3)
             except OperationalError as error:
                 log.debug("%s: leases not renewed: %s", self.name, error)
+                pause = limits.BEAT
                 continue
             for name in renewed.unknown:
                 stream = self._streams.get(name)

@@ -3,7 +3,8 @@
 `open` says hello until it is answered, attaches publish and subscribe, and proves by the barrier that what the verify
 node publishes from then on arrives. `run` hears publications, says hello again every now and then (which heals whatever
 the other side forgot), and tells its owner of two things: the verify node fell silent, or began another life. The
-requests of one life never reach another: each names the incarnation it means. It knows no sequence.
+requests of one life never reach another: each names the incarnation it means. It knows no sequence; what silence means
+is `pulse`'s.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from amusd_mp.core.model import ModelCard
 from amusd_mp.errors import NotReady, ProtocolError, RemoteError, RequestTimeout, TransportError, Unreachable
 from amusd_mp.runtime import Runtime
 from amusd_mp.session.hub import packages
+from amusd_mp.session.pulse import Pulse, State
 from amusd_mp.session.refusals import to_error
 from amusd_mp.session.sender import Sender
+from amusd_mp.session.unanswered import Deaf, explain
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -47,15 +50,12 @@ R = TypeVar("R")
 OnPublication = Callable[[Envelope], None]
 
 
-class Deaf(RequestTimeout):
-    """The verify node answers, but what it publishes does not arrive."""
-
-
 class Link:
     """One dialler's relation with one verify node. `prefixes` are the topics to hear beside the beats.
 
     on_publication: every message of the current life, barriers left out
-    on_lost:        the verify node fell silent (`None`) or began another life (its new Welcome); called once per loss
+    on_lost:        the verify node is gone or silent for longer than `patience` seconds (`None`), or began another life
+                    (its new Welcome); called once per loss, whose reason is in `loss`
     """
 
     def __init__(
@@ -69,12 +69,13 @@ class Link:
         on_publication: OnPublication,
         on_lost: Callable[[Welcome | None], None],
         card: ModelCard | None = None,
+        patience: float = limits.LIVENESS,
     ) -> None:
         self.url = url
         self.sender = sender
         self.verify = ""  # incarnation of the verify node, "" before the first hello
         self.welcome: Welcome | None = None
-        self.alive = False
+        self.loss = ""
         self.counters: Counter[str] = Counter()
         self._runtime = runtime
         self._role = role
@@ -87,11 +88,16 @@ class Link:
         self._subscriptions: list[transport.Subscription] = []
         self._attached: tuple[tuple[str, str], ...] = ()
         self._barriers: dict[str, asyncio.Event] = {}
-        self._heard = 0.0
+        self._pulse = Pulse(patience)
         self._knock = asyncio.Event()  # say hello now instead of at the next keepalive
 
     def __repr__(self) -> str:
         return f"<Link {self._role} to {self.url} life {self.verify or '-'} {'alive' if self.alive else 'lost'}>"
+
+    @property
+    def alive(self) -> bool:
+        """True while the verify node is heard of."""
+        return self._pulse.state is State.ALIVE
 
     # ------------------------------------------------------------------------------------------ opening
 
@@ -120,19 +126,9 @@ class Link:
             except (Unreachable, RequestTimeout, NotReady) as error:
                 pause = delay * self._runtime.random.uniform(0.5, 1.5)
                 if self._runtime.now() + pause >= deadline:
-                    raise self._explain(error, timeout) from error
+                    raise explain(error, self.url, timeout) from error
             await asyncio.sleep(pause)
             delay = min(2 * delay, BACKOFF_MAX)
-
-    def _explain(self, error: Exception, timeout: float) -> Exception:
-        if isinstance(error, NotReady):
-            return NotReady(f"{error}; it was not ready within {timeout:g} s")
-        if isinstance(error, TransportError) and not isinstance(error, Deaf):
-            return type(error)(
-                f"no verify node answers at {self.url} within {timeout:g} s; is it running, and is this its address?",
-                address=self.url,
-            )
-        return error
 
     async def _greet(self, deadline: float) -> Welcome:
         """Say hello; attach and pass the barrier if this life is new here."""
@@ -151,10 +147,10 @@ class Link:
             finally:
                 del self._barriers[nonce]
         before, self.verify, self.welcome = self.verify, life, welcome
-        self._heard, self.alive = self._runtime.now(), True
+        self._pulse.greeted(self._runtime.now())
         if before and changed:
             log.info("the verify node at %s began another life", self.url)
-            self._on_lost(welcome)
+            self._tell_lost("began another life", welcome)
         return welcome
 
     async def _hello(self, nonce: str, deadline: float) -> tuple[Welcome, str]:
@@ -185,11 +181,7 @@ class Link:
                     await arrived.wait()
             except TimeoutError:
                 if self._runtime.now() >= deadline:
-                    raise Deaf(
-                        f"{self.url} answers requests, but its publications do not arrive "
-                        f"(endpoints {dict(self._attached)}); is a firewall between?",
-                        address=self.url,
-                    ) from None
+                    raise Deaf(self.url, self._attached) from None
                 wait = min(2 * wait, 0.25)
 
     # ------------------------------------------------------------------------------------------ requests
@@ -225,9 +217,11 @@ class Link:
         except DecodeError as error:
             raise RemoteError(f"{self.url} sent an unreadable reply: {error}", address=self.url) from error
         if isinstance(envelope.body, ErrorReply):
+            if self._pulse.state is State.SILENT and envelope.incarnation != self.verify and self._pulse.lose():
+                self._tell_lost("began another life")  # one that still loads
             raise to_error(envelope.body, self.url)
         if envelope.incarnation == self.verify:
-            self._heard = self._runtime.now()
+            self._pulse.heard = self._runtime.now()
         return envelope
 
     def publish(self, topic: str, body: Message) -> None:
@@ -288,7 +282,7 @@ class Link:
             if isinstance(body, Beat) and self.verify:
                 self.knock()
             return
-        self._heard = self._runtime.now()
+        self._pulse.heard = self._runtime.now()
         if not self.alive:
             self.knock()
         self._on_publication(envelope)
@@ -307,18 +301,22 @@ class Link:
             try:
                 await self._greet(self._runtime.now() + ATTEMPT)
             except (TransportError, NotReady):
-                self.counters["unanswered_hello"] += 1  # `_watch` decides when this is a loss
+                self.counters["unanswered_hello"] += 1
+                if self._dialer is not None and await self._dialer.vacant() and self._pulse.lose():
+                    log.warning("nobody listens at %s any more", self.url)
+                    self._tell_lost("is gone: nobody listens there any more")
 
     async def _watch(self) -> None:
-        """Notice silence. Time during which this process itself stood still does not count."""
-        last = self._runtime.now()
+        """Notice silence."""
         while True:
             await asyncio.sleep(limits.BEAT)
             now = self._runtime.now()
-            if now - last > 4 * limits.BEAT:
-                self._heard += now - last
-            last = now
-            if self.alive and now - self._heard > limits.LIVENESS:
-                self.alive = False
-                log.warning("the verify node at %s has been silent for %.1f s", self.url, now - self._heard)
-                self._on_lost(None)
+            if self._pulse.look(now):
+                silence = f"has been silent for {self._pulse.silence(now):.1f} s"
+                log.warning("the verify node at %s %s", self.url, silence)
+                if self._pulse.state is State.LOST:
+                    self._tell_lost(silence)
+
+    def _tell_lost(self, loss: str, welcome: Welcome | None = None) -> None:
+        self.loss = loss
+        self._on_lost(welcome)

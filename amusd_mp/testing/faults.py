@@ -222,6 +222,10 @@ class FaultyDialer(_FaultyEndpoint, Dialer):
     async def attach(self, endpoints: Mapping[str, str]) -> None:
         await self._dialer.attach(endpoints)
 
+    async def vacant(self) -> bool:
+        cut = self.faults.is_cut(OUT) or self.faults.is_cut(IN)  # then there is no refusal either
+        return not cut and await self._dialer.vacant()
+
     async def request(self, payload: bytes, timeout: float) -> bytes:
         check_request(payload, self._options)
         self._check_open()

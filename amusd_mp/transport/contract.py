@@ -194,6 +194,13 @@ class Dialer(Endpoint):
         Existing subscriptions carry over. Raises AddressError for endpoints it cannot read.
         """
 
+    async def vacant(self) -> bool:
+        """Return True if it is certain that nobody listens at the address now, as when a connection is refused.
+
+        False where somebody may, or where a transport cannot tell; silence is no evidence. Takes a second at most.
+        """
+        return False
+
 
 class Transport(ABC):
     """One URL scheme. Instances are cheap and hold no connection."""

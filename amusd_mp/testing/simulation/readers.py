@@ -27,8 +27,11 @@ RECONNECTS: Final = 5
 NOTICED: Final = limits.LIVENESS + 3 * limits.BEAT
 """Seconds of silence after which a dialler knows: it looks every beat, and its last news may have been on its way."""
 
-SILENT: Final = 8.0
-"""Seconds without a chunk, and without a hanging device, after which a stream counts as one that will not end."""
+SILENT: Final = limits.LEASE + 6.0
+"""Seconds without a chunk, and without a hanging device, after which a stream counts as one that will not end.
+
+A client that hears nothing cannot tell a dead verify node from a cut link, and waits for a lease.
+"""
 
 UNLUCKY: Final = 30.0
 """The same where any try of a request may be lost: in the worst weather 6 of 10 are, 27 in a row once in a million."""
