@@ -12,6 +12,7 @@
         │   ├── RequestTimeout     connected, but no reply within the deadline
         │   ├── RemoteError        the peer's handler failed; the request may or may not have run
         │   └── TransportClosed    this end was closed
+        ├── AccessDenied           a key, or its role, does not allow this; says whose and what would
         ├── ProtocolError          the peer speaks another protocol or sent what no honest peer sends
         ├── Mismatch               draft and verify models do not fit together; names what differs
         ├── Busy                   the verify node refuses more work now; `retry_after` says when to try again
@@ -89,6 +90,17 @@ class RemoteError(TransportError):
 
 class TransportClosed(TransportError):
     """This end was closed while the call was waiting, or before it."""
+
+
+class AccessDenied(OperationalError):
+    """One side refuses the other: its key, its want of one, or what its role wanted. `address` is the URL concerned.
+
+    No try of the same again will fare better: a key, a pin or an allow-list has to change first.
+    """
+
+    def __init__(self, message: str, *, address: str | None = None) -> None:
+        super().__init__(message)
+        self.address = address
 
 
 class ProtocolError(OperationalError):

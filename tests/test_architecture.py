@@ -57,7 +57,7 @@ PUBLIC = {
 
 TOP_LEVEL = {
     *("amusd_mp", "transports", "nodes", "configs", "tests", "pyproject.toml"),
-    *("README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt", "docs"),
+    *("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "constraints.txt", "docs"),
 }
 """What the repository's root may hold beside dotfiles."""
 
@@ -71,6 +71,7 @@ TRANSPORT_CONTRACT = {
     "amusd_mp.errors",
     "amusd_mp.transport",
     "amusd_mp.transport.contract",
+    "amusd_mp.transport.credentials",
     "amusd_mp.transport.inbox",
     "amusd_mp.transport.handlers",
 }

@@ -24,7 +24,7 @@ from amusd_mp.transport import (
     check_prefix,
     check_publication,
     check_request,
-    find,
+    dial,
 )
 from amusd_mp.transport.inbox import Inbox
 
@@ -35,13 +35,14 @@ class DelayTransport(Transport):
     """Another transport's dialler, delayed."""
 
     scheme = "delay"
+    authenticates = True  # if what is behind it does, which opening that finds out
 
     async def listen(self, url: str, options: TransportOptions) -> Listener:
         raise AddressError(f"{url!r} can be dialled, not listened on; listen on the URL behind the delay", address=url)
 
     async def dial(self, url: str, options: TransportOptions) -> Dialer:
         seconds, inner = parse(url)
-        return DelayDialer(url, await find(inner).dial(inner, options), seconds, options)
+        return DelayDialer(url, await dial(inner, options), seconds, options)
 
 
 def parse(url: str) -> tuple[float, str]:

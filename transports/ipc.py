@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import zmq
 
 from amusd_mp.errors import AddressError
-from amusd_mp.transport import Dialer, Listener, Transport, TransportOptions
+from amusd_mp.transport import Dialer, KeyPair, Listener, Transport, TransportOptions
 
 from .ipc_path import PUB, SUB, PathLock, parse
+from .zeromq_curve import new_keys, public_key
 from .zeromq_dialer import ZeromqDialer
 from .zeromq_listener import ZeromqListener
 
@@ -24,6 +25,13 @@ class IpcTransport(Transport):
     """ZeroMQ over Unix sockets."""
 
     scheme = "ipc"
+    authenticates = True
+
+    def new_keys(self) -> KeyPair:
+        return new_keys()
+
+    def public_key(self, secret: str) -> str:
+        return public_key(secret)
 
     async def listen(self, url: str, options: TransportOptions) -> Listener:
         lock = PathLock(parse(url), url)
@@ -61,6 +69,11 @@ class _IpcListener(ZeromqListener):
     def __init__(self, url: str, options: TransportOptions, lock: PathLock) -> None:
         super().__init__(url, options)
         self._lock = lock
+
+    async def readmit(self) -> None:
+        await super().readmit()
+        if not self._closed:
+            self._lock.protect()
 
     async def close(self) -> None:
         try:

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 import zmq
 
 from amusd_mp.errors import AddressError
-from amusd_mp.transport import Dialer, Listener, Transport, TransportOptions
+from amusd_mp.transport import Dialer, KeyPair, Listener, Transport, TransportOptions
 
 from .tcp_address import TcpAddress, parse, resolve
+from .zeromq_curve import new_keys, public_key
 from .zeromq_dialer import ZeromqDialer
 from .zeromq_listener import ZeromqListener
 
@@ -32,6 +33,13 @@ class TcpTransport(Transport):
     """ZeroMQ over TCP."""
 
     scheme = "tcp"
+    authenticates = True
+
+    def new_keys(self) -> KeyPair:
+        return new_keys()
+
+    def public_key(self, secret: str) -> str:
+        return public_key(secret)
 
     async def listen(self, url: str, options: TransportOptions) -> Listener:
         address = await resolve(parse(url))

@@ -14,14 +14,15 @@ from typing import Final
 
 import zmq
 
-from amusd_mp.errors import RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
+from amusd_mp.errors import AccessDenied, RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
 from amusd_mp.transport import Dialer, TransportOptions, check_request
 from amusd_mp.transport.handlers import CONCURRENT
 
 from . import zeromq_frames as wire
 from .vacancy import is_vacant
+from .zeromq_diagnosis import denial, diagnose
 from .zeromq_endpoint import ZeromqEndpoint
-from .zeromq_link import Link
+from .zeromq_link import Link, State
 
 QUEUE: Final = 16
 """Requests handed to ZeroMQ ahead of the network; the rest wait here, where they can still be taken back."""
@@ -42,7 +43,7 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
     """Connects to `address`; `locate` finds the other two from what the listener says of itself."""
 
     def __init__(self, url: str, address: str, locate: Locate, options: TransportOptions) -> None:
-        super().__init__(url, options)
+        super().__init__(url, options, listening=False)
         self._address = address
         self._locate = locate
         self._attached: tuple[str, str] | None = None
@@ -53,7 +54,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         self._control = self._sockets.open(
             zmq.DEALER, limit=options.max_request, queue=QUEUE, on_frames=self._on_reply, on_idle=self._send_waiting
         )
-        self._link = Link(self._sockets, self._control)
+        self._denied = ""  # why one side refuses the other, while it does
+        self._link = Link(self._sockets, self._control, self._on_link)
+        self._diagnosis: asyncio.Task[None] | None = None
         self._sub_link = Link(self._sockets, self._sub)
         self._pub_link = Link(self._sockets, self._pub)
         self._link.connect(address)
@@ -62,6 +65,8 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         check_request(payload, self._options)
         if self._closed:
             raise TransportClosed(f"{self.url} is closed", address=self.url)
+        if self._denied:
+            raise AccessDenied(self._denied, address=self.url)
         loop = asyncio.get_running_loop()
         self._last += 1
         number = self._last
@@ -99,6 +104,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
                 pending.reply.set_exception(TransportClosed(f"{self.url} was closed", address=self.url))
         for link in (self._link, self._sub_link, self._pub_link):
             link.close()
+        if self._diagnosis is not None:
+            self._diagnosis.cancel()
+            await asyncio.wait({self._diagnosis})
         await self._sockets.close()
 
     def _send_waiting(self) -> None:
@@ -112,7 +120,27 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
                 self._unanswered += 1
             del self._waiting[0]
 
-    def _on_reply(self, frames: list[bytes]) -> None:
+    def _on_link(self, state: State) -> None:
+        """Hear how attempts to connect go: a denial fails every request at once, failures are looked into."""
+        if state is State.UP:
+            self._denied = ""
+        elif state is State.DENIED:
+            self._deny(denial(self.url, self._options.credentials))
+        elif not self._closed and not self._denied and (self._diagnosis is None or self._diagnosis.done()):
+            self._diagnosis = asyncio.get_running_loop().create_task(self._diagnose(), name=f"{self.url} diagnosis")
+
+    async def _diagnose(self) -> None:
+        verdict = await diagnose(self._address, self.url, self._options.credentials)
+        if verdict and not self._link.connected:
+            self._deny(verdict)
+
+    def _deny(self, why: str) -> None:
+        self._denied = why
+        for pending in self._pending.values():
+            if not pending.reply.done():
+                pending.reply.set_exception(AccessDenied(why, address=self.url))
+
+    def _on_reply(self, frames: list[bytes], peer: str | None) -> None:
         answer = wire.read_answer(frames)
         if answer is None:
             self.refused += 1

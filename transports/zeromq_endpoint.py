@@ -7,6 +7,8 @@ subscription whose prefix fits.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import zmq
 
 from amusd_mp.errors import TransportClosed
@@ -20,19 +22,31 @@ from .zeromq_socket import Sockets
 class ZeromqEndpoint(Endpoint):
     """Publish and subscribe over sockets that a subclass binds or connects."""
 
-    def __init__(self, url: str, options: TransportOptions) -> None:
+    def __init__(self, url: str, options: TransportOptions, *, listening: bool) -> None:
         self.url = url
         self.refused = 0
         self._options = options
+        self._listening = listening
+        self._denials: Counter[str] = Counter()
         self._closed = False
+        self._held = False
         self._inboxes: list[Inbox] = []
         self._interest: dict[bytes, int] = {}
-        self._sockets = Sockets(url, options)
+        self._open_sockets()
+
+    def _open_sockets(self) -> None:
+        """Open a context with sockets that are neither bound nor connected yet, interests included."""
+        options = self._options
+        self._sockets = Sockets(self.url, options, listening=self._listening, denied=self._denials)
         # the socket's own queue is as long as one inbox: the same backlog in the same place for every reader
         self._pub = self._sockets.open(zmq.PUB, limit=options.max_topic, queue=options.inbox)
         self._sub = self._sockets.open(
             zmq.SUB, limit=options.max_publication, queue=options.inbox, on_frames=self._on_publication
         )
+        for key in self._interest:
+            self._sub.socket.setsockopt(zmq.SUBSCRIBE, key)
+        if self._held:
+            self._sub.pause()
 
     def publish(self, topic: str, payload: bytes) -> None:
         name = check_publication(topic, payload, self._options)
@@ -52,9 +66,11 @@ class ZeromqEndpoint(Endpoint):
         return inbox
 
     def hold(self) -> None:
+        self._held = True
         self._sub.pause()
 
     def release(self) -> None:
+        self._held = False
         self._sub.resume()
         self._sub.drain()
 
@@ -68,8 +84,8 @@ class ZeromqEndpoint(Endpoint):
             del self._interest[key]
             self._sub.socket.setsockopt(zmq.UNSUBSCRIBE, key)
 
-    def _on_publication(self, frames: list[bytes]) -> None:
-        message = wire.read_publication(frames, self._options)
+    def _on_publication(self, frames: list[bytes], peer: str | None) -> None:
+        message = wire.read_publication(frames, peer, self._options)
         if message is None:
             self.refused += 1
             return

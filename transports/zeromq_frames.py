@@ -71,11 +71,11 @@ def read_answer(frames: list[bytes]) -> Answer | None:
     return Answer(_NUMBER.unpack(frames[0][1:])[0], frames[2], tag == ERROR)
 
 
-def read_publication(frames: list[bytes], options: TransportOptions) -> Received | None:
+def read_publication(frames: list[bytes], peer: str | None, options: TransportOptions) -> Received | None:
     """Return the publication in what a SUB read, or None if it is malformed or over a limit."""
     if len(frames) != 2 or len(frames[0]) > options.max_topic or len(frames[1]) > options.max_publication:
         return None
     try:
-        return Received(frames[0].decode(), frames[1])
+        return Received(frames[0].decode(), frames[1], peer)
     except UnicodeDecodeError:
         return None

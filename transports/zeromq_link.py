@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from .zeromq_socket import Pump, Sockets
+from .zeromq_pump import Pump
+from .zeromq_socket import Sockets
 
 REVIVE: Final = 0.5
 """Seconds after a disconnection without a retry until the link is dialled anew: ZeroMQ's own longest pause."""
@@ -33,6 +36,18 @@ WATCHED: Final = (
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
     | zmq.Event.HANDSHAKE_FAILED_AUTH
 )
+MISMATCH: Final = zmq.Event.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH  # what a failed handshake may say of itself
+
+FAILING: Final = 3
+"""Handshakes in a row that must fail before that means something: a listener that ends or begins spoils one or two."""
+
+
+class State(Enum):
+    """What `on_state` is told of the attempts to connect."""
+
+    UP = auto()  # a handshake succeeded
+    FAILING = auto()  # handshakes fail again and again, and the other side does not say why
+    DENIED = auto()  # the listener said that it does not admit this end
 
 
 class Link:
@@ -41,9 +56,11 @@ class Link:
     `connected` is whether the handshake with a peer is done; `refusal` why the last attempt failed, "" if unknown.
     """
 
-    def __init__(self, sockets: Sockets, pump: Pump) -> None:
+    def __init__(self, sockets: Sockets, pump: Pump, on_state: Callable[[State], None] | None = None) -> None:
         self.connected = False
         self.refusal = ""
+        self._on_state = on_state or (lambda state: None)
+        self._failures = 0
         self._socket = pump.socket
         self._address: str | None = None
         self._revival: asyncio.TimerHandle | None = None
@@ -70,10 +87,12 @@ class Link:
             self._revival.cancel()
             self._revival = None
 
-    def _on_event(self, frames: list[bytes]) -> None:
-        event = zmq.Event(parse_monitor_message(frames)["event"])
+    def _on_event(self, frames: list[bytes], peer: str | None) -> None:
+        message = parse_monitor_message(frames)
+        event = zmq.Event(message["event"])
         if event == zmq.Event.HANDSHAKE_SUCCEEDED:
-            self.connected, self.refusal = True, ""
+            self.connected, self.refusal, self._failures = True, "", 0
+            self._on_state(State.UP)
         elif event == zmq.Event.CONNECT_RETRIED:
             self.close()  # ZeroMQ goes on by itself
         elif event == zmq.Event.DISCONNECTED:
@@ -84,6 +103,11 @@ class Link:
                 self._revival = asyncio.get_running_loop().call_later(REVIVE, self._revive, self._address)
         else:
             self.refusal = REFUSALS[event]
+            self._failures += 1
+            if event == zmq.Event.HANDSHAKE_FAILED_AUTH:
+                self._on_state(State.DENIED)
+            elif self._failures >= FAILING or message["value"] == MISMATCH:
+                self._on_state(State.FAILING)
 
     def _revive(self, address: str) -> None:
         self._revival = None

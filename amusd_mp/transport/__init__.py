@@ -22,11 +22,14 @@ from amusd_mp.transport.contract import (
     scheme_of,
     using,
 )
+from amusd_mp.transport.credentials import Credentials, KeyPair, is_key
 
 __all__ = [
+    "Credentials",
     "Dialer",
     "Endpoint",
     "Handler",
+    "KeyPair",
     "Listener",
     "Received",
     "Subscription",
@@ -37,6 +40,7 @@ __all__ = [
     "check_request",
     "dial",
     "find",
+    "is_key",
     "listen",
     "scheme_of",
     "using",

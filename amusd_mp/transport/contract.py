@@ -29,6 +29,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from amusd_mp.errors import AddressError, TransportClosed
+from amusd_mp.transport.credentials import Credentials, KeyPair
 
 Handler = Callable[[bytes, "str | None"], Awaitable[bytes]]
 """Answers one request: (payload, peer identity) -> reply payload."""
@@ -54,6 +55,7 @@ class TransportOptions:
     max_request: int = 512 * 1024  # bytes, request and reply alike
     inbox: int = 4096  # publications one subscription holds before it drops the newest
     linger: float = 0.5  # seconds that close may spend on what is still unsent
+    credentials: Credentials | None = None  # absent: no encryption, and every peer is None
 
 
 def check_publication(topic: str, payload: bytes, options: TransportOptions) -> bytes:
@@ -170,6 +172,18 @@ class Listener(Endpoint):
         Requests beyond what it answers at once wait with their senders. Raises RuntimeError the second time.
         """
 
+    @property
+    def denied(self) -> Mapping[str, int]:
+        """Connections refused so far, by reason. Empty where a transport refuses nobody."""
+        return MappingProxyType({})
+
+    async def readmit(self) -> None:
+        """Drop every connection and listen on at the same addresses: whoever is still admitted comes back by itself.
+
+        What is under way may be lost. Subscriptions, handler and endpoints stay. Raises AddressError if an address
+        cannot be had again; the listener is then of no more use. Does nothing where nobody is authenticated.
+        """
+
 
 class Dialer(Endpoint):
     """The end that dials out. It finds a listener that starts later or again on the same URL by itself.
@@ -182,7 +196,8 @@ class Dialer(Endpoint):
         """Send one request and return its reply. `timeout` in seconds covers connecting too.
 
         Many may be pending at once. Raises Unreachable (no connection was made), RequestTimeout (connected, no reply),
-        RemoteError (the handler failed), TransportClosed, ValueError (payload over the limit). Cancel-safe: the reply
+        RemoteError (the handler failed), TransportClosed, ValueError (payload over the limit), and at once AccessDenied
+        (one side refuses the other's key, or its want of one). Cancel-safe: the reply
         of an abandoned request is dropped, never handed to another, and a request no connection took is never sent.
         A peer that dies with the request ends it by the timeout, not sooner.
         """
@@ -206,6 +221,17 @@ class Transport(ABC):
     """One URL scheme. Instances are cheap and hold no connection."""
 
     scheme: str
+
+    authenticates: bool = False
+    """Whether `TransportOptions.credentials` are heeded. Where they are not, an end that has some is not opened."""
+
+    def new_keys(self) -> KeyPair:
+        """Return a new key pair for `Credentials`. Raises AddressError where nobody is authenticated."""
+        raise AddressError(f"{self.scheme}:// knows no keys")
+
+    def public_key(self, secret: str) -> str:
+        """Return the public key that belongs to a secret one. Raises AddressError where nobody is authenticated."""
+        raise AddressError(f"{self.scheme}:// knows no keys")
 
     @abstractmethod
     async def listen(self, url: str, options: TransportOptions) -> Listener:
@@ -260,10 +286,22 @@ def find(url: str) -> Transport:
 
 
 async def listen(url: str, options: TransportOptions | None = None) -> Listener:
-    """Bind a URL with the transport of its scheme."""
-    return await find(url).listen(url, options or TransportOptions())
+    """Bind a URL with the transport of its scheme. Raises AddressError as that does, and for credentials in vain."""
+    return await _heeding(url, options).listen(url, options or TransportOptions())
 
 
 async def dial(url: str, options: TransportOptions | None = None) -> Dialer:
-    """Dial a URL with the transport of its scheme."""
-    return await find(url).dial(url, options or TransportOptions())
+    """Dial a URL with the transport of its scheme. Raises AddressError as that does, and for credentials in vain."""
+    return await _heeding(url, options).dial(url, options or TransportOptions())
+
+
+def _heeding(url: str, options: TransportOptions | None) -> Transport:
+    """Return the transport for a URL; one that would ignore the credentials given is refused, not trusted."""
+    transport = find(url)
+    if options is not None and options.credentials is not None and not transport.authenticates:
+        raise AddressError(
+            f"{url!r}: {transport.scheme}:// proves no keys, and [security] asks for them; use tcp:// or ipc://, or"
+            " remove the keys",
+            address=url,
+        )
+    return transport
