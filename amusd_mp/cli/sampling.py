@@ -45,6 +45,9 @@ class Sampling:
     logprobs: Annotated[int | None, _flag("Alternatives per token, with --json.")] = None
     strategy: Annotated[Strategy | None, _flag("Absent: the deployment's.", "Speculation")] = None
     lookahead: Annotated[int | None, _flag("Tokens the draft may run ahead.", "Speculation")] = None
+    resubmit: Annotated[
+        bool, typer.Option("--resubmit", help="If the verify node dies, go on when it is back within a minute.")
+    ] = False
 
     def options(self) -> Options:
         """Return what was given, as the client takes it. Raises RequestError for what has not its flag's form."""

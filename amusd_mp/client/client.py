@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Unpack
 
-from amusd_mp.client.options import Messages, Options, Prompt, to_params, to_prompt, to_speculation
+from amusd_mp.client.options import Messages, Options, Prompt, to_params, to_prompt, to_resubmit, to_speculation
 from amusd_mp.client.results import GenerationResult
 from amusd_mp.client.stream import Stream
 from amusd_mp.client.switchboard import Switchboard
@@ -115,7 +115,8 @@ class Client:
             speculation=to_speculation(options, self._link.welcome.speculation),
             show_rejected=options.get("show_rejected", False),
         )
-        return Stream(self._board, submit, options.get("timeout"), self._runtime.now)
+        resubmit = to_resubmit(options.get("resubmit", False))
+        return Stream(self._board, submit, options.get("timeout"), self._runtime.now, resubmit)
 
     async def generate(self, prompt: Prompt | None = None, **options: Unpack[Options]) -> GenerationResult:
         """Return one whole response. Options and errors are those of `stream` and of reading it."""

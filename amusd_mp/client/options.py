@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypedDict, cast
+from math import inf
+from typing import Final, TypedDict, cast
 
 from amusd_mp.core.messages import ChatMessage
 from amusd_mp.core.model import ModelCard
@@ -38,6 +39,8 @@ class Options(TypedDict, total=False):
     strategy, lookahead: how draft and verify share the work of this response; absent: the deployment's
     show_rejected:      have the verify node tell how the draft tokens that it refused would have read
     timeout:            seconds for the whole response; absent: no limit
+    resubmit:           when the verify node dies, have its next life go on with the same text: True waits for it for
+                        up to a minute each time, a number for so many seconds; absent or False: SequenceLost
     """
 
     messages: Messages | None
@@ -60,7 +63,11 @@ class Options(TypedDict, total=False):
     lookahead: int | None
     show_rejected: bool
     timeout: float | None
+    resubmit: bool | float
 
+
+RESUBMIT_WITHIN: Final = 60.0
+"""Seconds that `resubmit=True` waits for a verify node to be back: it is started again, and loads its model."""
 
 PLAIN = ("max_tokens", "min_tokens", "temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty",
          "repetition_penalty", "ignore_eos", "logprobs")  # fmt: skip
@@ -91,6 +98,17 @@ def to_params(options: Options, card: ModelCard, seed: int) -> GenerationParams:
         if wrong is not None:
             raise RequestError(wrong[1], parameter=wrong[0])
     return params
+
+
+def to_resubmit(asked: bool | float) -> float:
+    """Return for how many seconds a next life of the verify node is awaited, 0 for not at all. Raises RequestError."""
+    if isinstance(asked, bool):
+        return RESUBMIT_WITHIN if asked else 0.0
+    if not isinstance(asked, int | float) or not 0 <= asked < inf:
+        raise RequestError(
+            f"resubmit={asked!r} must be True, False or a number of seconds that is not negative", parameter="resubmit"
+        )
+    return float(asked)
 
 
 def to_speculation(options: Options, default: Speculation) -> Speculation | None:

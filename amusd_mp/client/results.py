@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from amusd_mp.core.messages import Counts, Finish, Origin
 from amusd_mp.core.step import TokenLogprob
@@ -103,6 +105,8 @@ class GenerationResult:
     stats:                counts of the verify node, cut exactly at the stop; `stats.seconds` is its own wall time
     time_to_first_token:  seconds from submitting to the first token's arrival here
     seconds:              seconds from submitting to the end's arrival here
+    resubmissions:        how often another life of the verify node had to go on with it; of what earlier lives counted,
+                          `stats` holds what their tokens tell, while its times are the last life's
     """
 
     text: str
@@ -113,6 +117,7 @@ class GenerationResult:
     stats: Counts
     time_to_first_token: float
     seconds: float
+    resubmissions: int = 0
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -128,3 +133,39 @@ class GenerationResult:
     def tokens_per_second(self) -> float:
         """Output tokens per second of the whole response, the prompt's time included."""
         return len(self.tokens) / self.seconds if self.seconds > 0 else 0.0
+
+
+def with_earlier(counts: Counts, tokens: Sequence[Token]) -> Counts:
+    """Return a life's final counts with what the `tokens` of earlier lives tell of the steps that made them.
+
+    What an earlier life guessed in vain counts as far as it was told (`Token.rejected`), and at least as one token for
+    each that was recovered.
+    """
+    if not tokens:
+        return counts
+    histogram: Counter[int] = Counter(dict(enumerate(counts.histogram)))
+    steps = proposed = accepted = alone = rollbacks = run = 0
+    for index, token in enumerate(tokens):
+        match token.origin:
+            case Origin.ACCEPTED:
+                run += 1
+                if index + 1 < len(tokens):
+                    continue  # its step goes on
+            case Origin.ALONE:
+                alone += 1
+                continue
+            case Origin.RECOVERED:
+                proposed += max(1, len(token.rejected))
+                rollbacks += 1
+        histogram[run] += 1
+        steps, proposed, accepted, run = steps + 1, proposed + run, accepted + run, 0
+    return replace(
+        counts,
+        steps=counts.steps + steps,
+        proposed=counts.proposed + proposed,
+        accepted=counts.accepted + accepted,
+        histogram=tuple(histogram[j] for j in range(max(histogram, default=-1) + 1)),
+        drafted=counts.drafted + proposed,
+        rollbacks=counts.rollbacks + rollbacks,
+        alone=counts.alone + alone,
+    )

@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from amusd_mp.client.admission import Admission
-from amusd_mp.client.results import Chunk, GenerationResult, Token, with_earlier
+from amusd_mp.client.received import Received
+from amusd_mp.client.results import Chunk, GenerationResult, with_earlier
 from amusd_mp.client.switchboard import Switchboard
 from amusd_mp.core.limits import BEAT, LEASE
-from amusd_mp.core.messages import Committed, DigestEntry, Finish, Origin, Submit, Sync, SyncPage
+from amusd_mp.core.messages import Committed, DigestEntry, Finish, Submit, Sync, SyncPage
 from amusd_mp.core.replica import Contradiction, Replica
 from amusd_mp.errors import (
     AmusdError,
@@ -59,14 +60,11 @@ class Stream:
         self._board = board
         self._timeout = timeout
         self._now = now
-        self._replica = Replica(prompt_length=0)
+        self._received = Received()
         self._news = asyncio.Event()
         self._began = 0.0
         self._first_at: float | None = None
         self._ended_at: float | None = None
-        self._told = 0  # tokens handed out
-        self._told_text = 0
-        self._rejections: dict[int, tuple[tuple[int, ...], str]] = {}  # by the index of the token decided instead
         self._behind = False
         self._over: AmusdError | None = None
         self._asking: asyncio.Timeout | None = None  # around a pending sync, so that it can be ended early
@@ -88,7 +86,7 @@ class Stream:
             self._leave()
             raise
         early = self._replica  # commits may have come before the reply told where output begins
-        self._replica = Replica(submitted.prompt_length, offset=submitted.prompt_length)
+        self._received = Received(submitted.prompt_length)
         self._entered = self._submitted = True
         self._behind = bool(early.tokens) or early.version > 0 or early.complete
         return self
@@ -104,6 +102,10 @@ class Stream:
 
     def _left(self) -> float | None:
         return None if self._timeout is None else self._began + self._timeout - self._now()
+
+    @property
+    def _replica(self) -> Replica:
+        return self._received.replica
 
     @property
     def submit(self) -> Submit:
@@ -146,7 +148,7 @@ class Stream:
 
     def _merge(self, window: Committed | SyncPage) -> None:
         try:
-            delta = self._replica.merge(window)
+            delta = self._received.merge(window)
         except Contradiction as error:
             self.fail(ProtocolError(str(error)))
             return
@@ -154,8 +156,6 @@ class Stream:
             self._behind = True
         if delta.tokens and self._first_at is None:
             self._first_at = self._now()
-        if isinstance(window, Committed) and window.rejected and delta.tokens and not delta.gap:
-            self._rejections[len(self._replica.tokens) - 1] = window.rejected, window.rejected_text
         if delta.finished:
             self._ended_at = self._now()
         if delta or delta.gap:
@@ -173,7 +173,7 @@ class Stream:
             self._check_time()
             if self._behind:
                 await self._catch_up()
-            chunk = self._take()
+            chunk = self._received.take()
             if chunk is not None:
                 return chunk
             loss = self._loss()
@@ -187,7 +187,7 @@ class Stream:
     async def _go_on(self, loss: AmusdError) -> None:
         """Have another life of the verify node take the response up. Raises SequenceLost where that may not be."""
         known = self._replica.tokens
-        if isinstance(loss, TransportClosed | ProtocolError) or not self._admission.may_resume(len(known)):
+        if isinstance(loss, TransportClosed | ProtocolError) or not self._admission.may_resume:
             raise self._with_progress(loss) from loss
         log.info("stream %s: %s; resubmitted with %d tokens", self.submit.sequence, loss, len(known))
         self._replica.resume()
@@ -198,33 +198,13 @@ class Stream:
                 raise SequenceLost("the verify node came back with a tokenizer that reads the prompt otherwise")
         except OperationalError as error:
             self._over = self._over or error
+            self._admission.resubmit = 0.0
             self._check_time()
             raise self._with_progress(error, f"{loss}; ") from error
+        except BaseException:  # the reader was cancelled, and may yet read on
+            self._over = self._over or loss
+            raise
         self._submitted = True
-
-    def _take(self) -> Chunk | None:
-        """Return what is new since the last chunk, None if nothing is."""
-        replica = self._replica
-        new, text = replica.tokens[self._told :], replica.text[self._told_text :]
-        if not new and not text:
-            return None
-        tokens = self._tokens(self._told)
-        self._told, self._told_text = len(replica.tokens), len(replica.text)
-        return Chunk(text, tokens)
-
-    def _tokens(self, first: int) -> tuple[Token, ...]:
-        """Return the tokens from index `first` on."""
-        replica = self._replica
-        return tuple(
-            Token(
-                replica.tokens[index],
-                Origin(replica.origins[index]),
-                replica.logprobs[index] if replica.logprobs else None,
-                replica.text_of(index),
-                *self._rejections.get(index, ((), "")),
-            )
-            for index in range(first, len(replica.tokens))
-        )
 
     def _check_time(self) -> None:
         """Raise GenerationTimeout once the time is over, also for a slow reader who always finds something new."""
@@ -258,8 +238,10 @@ class Stream:
             except SequenceLost as error:
                 self.fail(error)
                 return
-            except OperationalError as error:  # the link decides when silence is a loss
+            except OperationalError as error:  # the link decides when silence is a loss, and tells of each loss once
                 log.debug("stream %s: sync failed: %s", self.submit.sequence, error)
+                if self._board.link.lost:
+                    self.fail(SequenceLost(f"the verify node at {self._board.link.url} {self._board.link.loss}"))
                 return
             self._merge(page)
             self._behind = False
@@ -307,14 +289,15 @@ class Stream:
         replica = self._replica
         assert replica.finish is not None
         assert replica.counts is not None
+        tokens = self._received.tokens()
         ended = self._ended_at if self._ended_at is not None else self._now()
         return GenerationResult(
             text=replica.text,
-            tokens=self._tokens(0),
+            tokens=tokens,
             finish_reason=replica.finish,
             prompt_tokens=replica.prompt_length,
             seed=self.submit.params.seed,
-            stats=with_earlier(replica.counts, self._tokens(0)[: len(self.submit.resumed)]),
+            stats=with_earlier(replica.counts, tokens[: len(self.submit.resumed)]),
             time_to_first_token=(self._first_at if self._first_at is not None else ended) - self._began,
             seconds=ended - self._began,
             resubmissions=self.resubmissions,

@@ -4,6 +4,9 @@ Draft nodes and clients keep one replica per sequence and merge whatever arrives
 pages from `sync`, late, twice, out of order. `merge` is idempotent and its outcome depends only on what has arrived,
 not on the order: committed tokens never change, so an overlap must be equal and what lies beyond the end is new. A
 window that begins beyond the end leaves a hole; the replica then stays as it is and reports the gap.
+
+What was told of a token (its origin, its text, its log probability) is kept with it from the first output token on, so
+a replica also outlives the life of the verify node that told it: `resume`, and merge what another life tells.
 """
 
 from __future__ import annotations
@@ -46,7 +49,6 @@ class Replica:
     origins: str = ""
     text: str = ""
     ends: list[int] = field(default_factory=list)
-    text_before: int = 0  # characters of resumed tokens, which are known without an origin
     logprobs: list[TokenLogprob] = field(default_factory=list)
     version: int = 0
     finish: Finish | None = None
@@ -66,7 +68,11 @@ class Replica:
         """Return the text that one output token added, "" if that was not told."""
         if output >= len(self.ends):
             return ""
-        return self.text[self.ends[output - 1] if output else self.text_before : self.ends[output]]
+        return self.text[self.ends[output - 1] if output else 0 : self.ends[output]]
+
+    def resume(self) -> None:
+        """Forget version, end and counts: one life of the verify node told them. Committed tokens are every life's."""
+        self.version, self.finish, self.counts = 0, None, None
 
     def merge(self, window: Committed | SyncPage) -> Delta:
         """Take a window or page in and return what it added. Raises Contradiction, and then changes nothing."""
@@ -93,8 +99,6 @@ class Replica:
         if window.text_start <= len(self.text):
             new_text = window.text[len(self.text) - window.text_start :]
 
-        if not self.ends and 0 < len(new_ends) < len(window.ends):
-            self.text_before = window.ends[-len(new_ends) - 1]
         self.tokens.extend(new_tokens)
         self.origins += new_origins
         self.text += new_text

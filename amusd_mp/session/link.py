@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from amusd_mp import transport
@@ -36,14 +37,12 @@ from amusd_mp.session.hub import packages
 from amusd_mp.session.pulse import Pulse, State
 from amusd_mp.session.refusals import to_error
 from amusd_mp.session.sender import Sender
+from amusd_mp.session.tries import ATTEMPT, BACKOFF, BACKOFF_MAX, Tries
 from amusd_mp.session.unanswered import Deaf, explain
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
 
-ATTEMPT = 1.0  # seconds one try of a request may take before it is sent again
-BACKOFF = 0.05  # seconds before the first retry; doubles, with jitter
-BACKOFF_MAX = 1.0
 KEEPALIVE = limits.LIVENESS / 2  # seconds between hellos
 
 R = TypeVar("R")
@@ -89,6 +88,7 @@ class Link:
         self._attached: tuple[tuple[str, str], ...] = ()
         self._barriers: dict[str, asyncio.Event] = {}
         self._pulse = Pulse(patience)
+        self._tries = Tries(runtime)
         self._knock = asyncio.Event()  # say hello now instead of at the next keepalive
 
     def __repr__(self) -> str:
@@ -98,6 +98,11 @@ class Link:
     def alive(self) -> bool:
         """True while the verify node is heard of."""
         return self._pulse.state is State.ALIVE
+
+    @property
+    def lost(self) -> bool:
+        """True from when a loss was told until the verify node is greeted again."""
+        return self._pulse.state is State.LOST
 
     # ------------------------------------------------------------------------------------------ opening
 
@@ -153,7 +158,8 @@ class Link:
             self._tell_lost("began another life", welcome)
         return welcome
 
-    async def _hello(self, nonce: str, deadline: float) -> tuple[Welcome, str]:
+    async def _hello(self, nonce: str, deadline: float, enough: asyncio.Event | None = None) -> tuple[Welcome, str]:
+        """Say hello, again if it goes unanswered, until the deadline or until there was `enough`."""
         hello = Hello(
             role=self._role,
             protocols=(limits.PROTOCOL, limits.PROTOCOL),
@@ -162,7 +168,16 @@ class Link:
             nonce=nonce,
             topic=self._topic if nonce else "",
         )
-        envelope = await self._ask(hello, min(ATTEMPT, max(0.01, deadline - self._runtime.now())))
+        while True:
+            began = self._runtime.now()
+            try:
+                envelope = await self._ask(hello, min(self._tries.patience, max(0.01, deadline - began)))
+                break
+            except RequestTimeout:
+                self._tries.unanswered()
+                if self._runtime.now() >= deadline or (enough is not None and enough.is_set()):
+                    raise
+        self._tries.answered(self._runtime.now() - began)
         if not isinstance(envelope.body, Welcome):
             raise ProtocolError(f"{self.url} answered hello with {type(envelope.body).__name__}")
         return envelope.body, envelope.incarnation
@@ -172,7 +187,7 @@ class Link:
         wait = 0.005
         while not arrived.is_set():
             try:
-                await self._hello(nonce, deadline)
+                await self._hello(nonce, deadline, arrived)
             except (RequestTimeout, Unreachable):
                 if not arrived.is_set():  # else only the answer was lost, and it says nothing that is not known
                     raise
@@ -192,19 +207,7 @@ class Link:
         `timeout` in seconds covers all tries. Raises what the refusal maps to (`session.refusals`), RequestTimeout or
         Unreachable.
         """
-        deadline = self._runtime.now() + min(timeout, limits.RETRY_WITHIN)
-        delay = BACKOFF
-        while True:
-            left = deadline - self._runtime.now()
-            try:
-                reply = (await self._ask(request, max(0.001, min(ATTEMPT, left)))).body
-                break
-            except (RequestTimeout, Unreachable):
-                pause = delay * self._runtime.random.uniform(0.5, 1.5)
-                if self._runtime.now() + pause >= deadline:
-                    raise
-            await asyncio.sleep(pause)
-            delay = min(2 * delay, BACKOFF_MAX)
+        reply = (await self._tries.until_answered(partial(self._ask, request), timeout)).body
         if not isinstance(reply, expect):
             raise ProtocolError(f"{self.url} answered {type(request).__name__} with {type(reply).__name__}")
         return reply

@@ -15,7 +15,7 @@ from amusd_mp.core.messages import Committed, Message, Renewed, Submit, Submitte
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.errors import AmusdError, GenerationTimeout, SequenceLost, Unreachable
 from amusd_mp.runtime import Runtime
-from amusd_mp.session.link import ATTEMPT
+from amusd_mp.session.tries import ATTEMPT
 from amusd_mp.testing.simulation.loop import run
 
 SUBMIT = Submit("s", "life", "client", GenerationParams(max_tokens=9), ids=(1, 2))
@@ -26,7 +26,10 @@ def board_that_answers(answer: Any) -> Any:
         return Submitted("s", 2, "v/client/s") if isinstance(request, Submit) else answer()
 
     return SimpleNamespace(
-        link=SimpleNamespace(verify="life"), adopt=lambda stream: None, release=lambda stream, cancel: None, call=call
+        link=SimpleNamespace(verify="life", welcome=None),
+        adopt=lambda stream: None,
+        release=lambda stream, cancel: None,
+        call=call,
     )
 
 

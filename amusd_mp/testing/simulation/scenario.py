@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from amusd_mp.core import limits
 from amusd_mp.core.params import Strategy
-from amusd_mp.session.link import ATTEMPT
+from amusd_mp.session.tries import ATTEMPT
 from amusd_mp.testing.simulation.model import VOCABULARY
 from amusd_mp.testing.simulation.network import Weather
 
