@@ -1,4 +1,7 @@
-"""Rule: two hosts, one file on both: verify and draft in network namespaces of their own, joined by a link."""
+"""Rule: two hosts, one file on both, joined by a link that may fail: the text is the verify model's own, and comes.
+
+Verify and draft node in network namespaces of their own; a client in either.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
+import pytest_asyncio
+import streaming
 from exactness import Reference, prompts
+from streaming import WHOLE, Ending
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 TEXTS = prompts(2)
-TOKENS = 48
+TOKENS, LONG = 48, 300
 DEADLINE = 60.0
+CUT = 3.0
+"""Seconds the link is down: more than the liveness time, less than a lease."""
+
+URL = "tcp://10.97.43.1:5601"
 
 FILE = """
 [nodes.verify]
@@ -64,7 +76,7 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hosts() -> Iterator[dict[str, str]]:
     """Two namespaces, "gpu-a" at 10.97.43.1 and "gpu-b" at 10.97.43.2: host -> namespace."""
     names = {host: f"amusd-{host}-{os.getpid()}" for host in ("gpu-a", "gpu-b")}
@@ -98,11 +110,17 @@ async def on(host: str, *command: str, stdin: int | None = None) -> asyncio.subp
     )
 
 
-@pytest.mark.slow
-async def test_two_hosts_from_one_file(hosts: dict[str, str], tmp_path: Path) -> None:
-    reference = Reference()
-    expected = await asyncio.to_thread(reference.answers, TEXTS, TOKENS)
-    file = tmp_path / "two-hosts.toml"
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nodes(
+    hosts: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
+    """Both nodes, ready, each on its host."""
+    file = tmp_path_factory.mktemp("two-hosts") / "two-hosts.toml"
     file.write_text(FILE, "utf-8")
     nodes: dict[str, asyncio.subprocess.Process] = {}
     try:
@@ -113,23 +131,97 @@ async def test_two_hosts_from_one_file(hosts: dict[str, str], tmp_path: Path) ->
             for process in nodes.values():
                 assert process.stdout is not None
                 assert json.loads(await process.stdout.readline())["event"] == "ready"
-        for host in hosts.values():
-            client = await on(host, "-c", CLIENT, "tcp://10.97.43.1:5601", str(TOKENS), *TEXTS)
-            out, said = await asyncio.wait_for(client.communicate(), DEADLINE)
-            assert client.returncode == 0, said.decode()
-            accepted = 0
-            for text, ids, line in zip(TEXTS, expected, out.splitlines(), strict=True):
-                got, helped = json.loads(line)
-                assert reference.differs(text, ids, tuple(got)) in (None, "tie")
-                accepted += helped
-            assert accepted > 0
-        nodes["draft"].terminate()
-        await (await on(hosts["gpu-b"], "-c", DRAIN, "tcp://10.97.43.1:5601")).communicate()
-        for process in nodes.values():
-            _, said = await asyncio.wait_for(process.communicate(), DEADLINE)
-            assert process.returncode == 0, said.decode()
+        yield nodes
     finally:
         for process in nodes.values():
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+async def test_either_host_gets_the_text_with_the_drafts_help(
+    hosts: dict[str, str], nodes: dict[str, asyncio.subprocess.Process], reference: Reference
+) -> None:
+    expected = await asyncio.to_thread(reference.answers, TEXTS, TOKENS)
+    for host in hosts.values():
+        client = await on(host, "-c", CLIENT, URL, str(TOKENS), *TEXTS)
+        out, said = await asyncio.wait_for(client.communicate(), DEADLINE)
+        assert client.returncode == 0, said.decode()
+        accepted = 0
+        for text, ids, line in zip(TEXTS, expected, out.splitlines(), strict=True):
+            got, helped = json.loads(line)
+            assert reference.differs(text, ids, tuple(got)) in (None, "tie")
+            accepted += helped
+        assert accepted > 0
+
+
+# ------------------------------------------------------------------------------------------ the link fails
+
+
+@asynccontextmanager
+async def cut(host: str) -> AsyncIterator[None]:
+    """Take the link down for CUT seconds at least, and for as long as the block lasts."""
+    ip("-n", host, "link", "set", "amusd0", "down")
+    try:
+        await asyncio.sleep(CUT)
+        yield
+    finally:
+        ip("-n", host, "link", "set", "amusd0", "up")
+
+
+@asynccontextmanager
+async def reader(host: str, reference: Reference) -> AsyncIterator[Callable[[], Awaitable[Ending]]]:
+    """A client on a host that streams without a pause; yields what waits for its next ending, and checks it."""
+    asks = [{"prompt": text, "options": {"max_tokens": LONG}} for text in TEXTS]
+    expected = await asyncio.to_thread(reference.answers, TEXTS, LONG)
+    process = await on(host, streaming.__file__, URL, "1", json.dumps(asks))
+    assert process.stdout is not None
+
+    async def ending() -> Ending:
+        async with asyncio.timeout(DEADLINE):
+            fields = json.loads(await process.stdout.readline())
+        found = Ending(**{**fields, "ids": tuple(fields["ids"])})
+        assert found.outcome == WHOLE, found
+        assert reference.differs(TEXTS[found.ask], expected[found.ask], found.ids) in (None, "tie")
+        return found
+
+    try:
+        yield ending
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_draft_that_is_cut_off_costs_speed_and_helps_again(
+    hosts: dict[str, str], nodes: dict[str, asyncio.subprocess.Process], reference: Reference
+) -> None:
+    async with reader(hosts["gpu-a"], reference) as ending:
+        while not (await ending()).accepted:
+            pass
+        async with cut(hosts["gpu-b"]):
+            while (await ending()).accepted:
+                pass
+        while not (await ending()).accepted:
+            pass
+
+
+async def test_a_client_that_is_cut_off_goes_on_where_it_was(
+    hosts: dict[str, str], nodes: dict[str, asyncio.subprocess.Process], reference: Reference
+) -> None:
+    async with reader(hosts["gpu-b"], reference) as ending:
+        await ending()
+        async with cut(hosts["gpu-b"]):
+            pass
+        while (await ending()).waited < CUT / 2:
+            pass
+        await ending()
+
+
+async def test_both_nodes_end_with_0_when_asked(
+    hosts: dict[str, str], nodes: dict[str, asyncio.subprocess.Process]
+) -> None:
+    nodes["draft"].terminate()
+    await (await on(hosts["gpu-b"], "-c", DRAIN, URL)).communicate()
+    for process in nodes.values():
+        _, said = await asyncio.wait_for(process.communicate(), DEADLINE)
+        assert process.returncode == 0, said.decode()
