@@ -13,6 +13,7 @@ from amusd_mp.log import LogFormat
 
 if TYPE_CHECKING:
     from amusd_mp.config import Deployment
+    from amusd_mp.launcher.keeper import Backoff
     from amusd_mp.launcher.launcher import Launcher
     from amusd_mp.node.signals import StopSignals
 
@@ -28,13 +29,22 @@ def command(
     ] = None,
     ready_timeout: Annotated[float, typer.Option(min=1, help="Seconds until all nodes must be ready.")] = 600.0,
     drain_timeout: DrainTimeout = 30.0,
+    restart_delay: Annotated[
+        float, typer.Option(min=0, help='Seconds before a node with restart = "on-failure" is started again.')
+    ] = 1.0,
+    restart_delay_max: Annotated[
+        float, typer.Option(min=0, help="The delay doubles with each failure in a row, up to this.")
+    ] = 30.0,
     log_format: Format = LogFormat.AUTO,
     debug: Debug = False,
 ) -> None:
     """Start the nodes of a file that run on this host, and stop them all at Ctrl-C or when one fails."""
     from amusd_mp.config import load_deployment
+    from amusd_mp.launcher.keeper import Backoff
 
-    run_up(load_deployment(file, sets or ()), host, ready_file, ready_timeout, drain_timeout, log_format, debug)
+    backoff = Backoff(first=restart_delay, cap=restart_delay_max)
+    deployment = load_deployment(file, sets or ())
+    run_up(deployment, host, ready_file, ready_timeout, drain_timeout, log_format, debug, backoff)
 
 
 def run_up(
@@ -45,6 +55,7 @@ def run_up(
     drain_timeout: float,
     log_format: LogFormat,
     debug: bool,
+    backoff: Backoff | None = None,
 ) -> None:
     """Run the nodes of a deployment that are placed on this host, with the flags of `up`."""
     import asyncio
@@ -62,7 +73,14 @@ def run_up(
     def show(event: Event) -> None:
         print(renderer.line(event), file=sys.stderr, flush=True)  # noqa: T201
 
-    launcher = Launcher(deployment, names, on_event=show, ready_timeout=ready_timeout, drain_timeout=drain_timeout)
+    launcher = Launcher(
+        deployment,
+        names,
+        on_event=show,
+        ready_timeout=ready_timeout,
+        drain_timeout=drain_timeout,
+        backoff=backoff,
+    )
 
     def at_once(number: int) -> None:
         launcher.kill_all()

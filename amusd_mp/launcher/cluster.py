@@ -79,7 +79,7 @@ class LocalCluster:
         """Return a context that connects a client to the verify node; arguments as for `amusd_mp.connect`."""
         from amusd_mp.client.client import connect
 
-        return connect(self.url, **kwargs)
+        return connect(self.url, **{**self.deployment.keys(), **kwargs})
 
     async def kill(self, name: str) -> None:
         """SIGKILL a node and wait until it is gone; the others go on."""

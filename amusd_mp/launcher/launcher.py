@@ -1,14 +1,15 @@
 """Nodes as processes: start them together, wait until all are ready, keep them, stop them in order.
 
 Whoever dials is stopped before whoever is dialled, so a verify node loses its drafts first and never the other way
-round. If a node fails, `wait` stops the others and raises that node's own last error. Nodes are started by command
-line; none is imported here.
+round. If a node fails, `wait` stops the others and raises the last error of the one that failed first: what else fails
+in its wake is told before. Nodes are started by command line; none is imported here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -69,6 +70,7 @@ class Launcher:
         }
         self._check_ports()
         self._bound: dict[str, str] = {}
+        self._failed: dict[str, None] = {}  # names, in the order in which they failed
         self._lines: CommandLines | None = None
         self._owner: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -120,6 +122,7 @@ class Launcher:
         failure = self._failure()
         await self.stop()
         if failure is not None:
+            self._tell_other_failures(failure)
             raise failure
 
     async def stop(self) -> None:
@@ -207,10 +210,22 @@ class Launcher:
             url = keeper.process.ready.get("url") if keeper.process and keeper.process.ready else None
             if isinstance(url, str):
                 self._bound[name] = url
+            if keeper.failure is not None:
+                self._failed.setdefault(name)
+            else:
+                self._failed.pop(name, None)
         self._changed.set()
 
     def _failure(self) -> NodeFailed | None:
-        return next((keeper.failure for keeper in self._keepers.values() if keeper.failure), None)
+        """Return the first failure: what follows it is most often its consequence."""
+        return next((self._keepers[name].failure for name in self._failed), None)
+
+    def _tell_other_failures(self, first: NodeFailed) -> None:
+        for name in self._failed:
+            failure = self._keepers[name].failure
+            if failure is not None and failure is not first:
+                reason = str(failure).removeprefix(f"{name}: ")
+                self._on_event(Event(name, f"failed, too: {reason}", "error", time.time()))
 
     def _finished(self) -> bool:
         """True if there is nothing to keep: all ended, or one drained that the others dial."""

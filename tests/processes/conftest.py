@@ -65,6 +65,8 @@ class StrangerNode(Node):
             return
         if told.done():
             raise NodeFailed("the device hangs")
+        if self.context.config.model == "fragile":
+            raise NodeFailed("broke while draining")
 
     def drain(self):
         if self.context.config.model != "stubborn":

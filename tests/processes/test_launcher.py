@@ -112,6 +112,20 @@ async def test_a_failure_stops_the_rest_and_is_raised(pair: Pair, gone: Gone) ->
     await launcher.stop()
 
 
+async def test_of_two_failures_the_first_is_raised_and_the_other_told(pair: Pair) -> None:
+    log = Log()
+    launcher = Launcher(load_deployment(pair()), on_event=log)
+    await launcher.start()
+    for name in ("guest", "server"):
+        os.kill(launcher.nodes[name].pid, signal.SIGUSR1)
+        async with asyncio.timeout(30):
+            while name in launcher.nodes:  # noqa: ASYNC110  # the other end is another process
+                await asyncio.sleep(0.01)
+    with pytest.raises(NodeFailed, match=r"^guest: the device hangs$"):
+        await launcher.wait()
+    assert (await log.said("server", "failed, too: the device hangs")).level == "error"
+
+
 async def test_when_who_is_dialled_drains_by_itself_all_is_over(pair: Pair, gone: Gone) -> None:
     launcher = Launcher(load_deployment(pair('model = "drains"')))
     await launcher.start()

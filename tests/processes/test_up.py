@@ -25,6 +25,12 @@ def pids(fields: dict[str, dict[str, dict[str, int]]]) -> list[int]:
     return [node["pid"] for node in fields["nodes"].values()]
 
 
+def children(pid: int) -> set[int]:
+    """Return the processes that a process has started and not buried yet."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text("ascii").split()}
+
+
 async def test_ctrl_c_stops_who_dials_before_who_is_dialled(run, pair: Pair, gone: Gone) -> None:
     up = await run("up", pair(), "--log-format", "plain")
     fields = await up.ready()
@@ -44,6 +50,36 @@ async def test_a_failing_node_has_the_last_word_and_says_it_once(run, pair: Pair
     assert up.log[-1] == "error: guest: the device hangs"
     assert sum("the device hangs" in line for line in up.log) == 1
     for pid in pids(fields):
+        await gone(pid)
+
+
+async def test_the_first_failure_has_the_last_word_whatever_fails_in_its_wake(run, pair: Pair) -> None:
+    up = await run("up", pair('model = "fragile"'))
+    fields = await up.ready()
+    os.kill(fields["nodes"]["guest"]["pid"], signal.SIGUSR1)
+    assert await up.end() == 1
+    assert up.log[-1] == "error: guest: the device hangs"
+    assert sum("the device hangs" in line for line in up.log) == 1
+    assert sum("broke while draining" in line for line in up.log) == 1
+
+
+async def test_a_failed_node_is_started_again_after_a_delay_that_grows(run, pair: Pair, gone: Gone) -> None:
+    up = await run(
+        "up", pair(guest='restart = "on-failure"'), "--restart-delay", "0.01", "--restart-delay-max", "0.015"
+    )
+    first = pids(await up.ready())
+    await up.said("all nodes are ready")
+    os.kill(first[1], signal.SIGUSR1)
+    assert "failed: the device hangs; started again in 0.01 s" in await up.said("failed")
+    await up.said("ready after")
+    (second,) = children(up.pid) - set(first)
+    os.kill(second, signal.SIGKILL)
+    assert "failed: killed by SIGKILL; started again in 0.015 s" in await up.said("failed")
+    await up.said("ready after")
+    (third,) = children(up.pid) - {*first, second}
+    up.signal(signal.SIGTERM)
+    assert await up.end() == 0
+    for pid in (*first, second, third):
         await gone(pid)
 
 
