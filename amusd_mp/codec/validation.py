@@ -65,6 +65,7 @@ RULES: Final[Mapping[str, Leaf]] = {
     "logprob": _LOGPROB,
     "logprobs": {"int": {"ge": 0, "le": LOGPROBS}},
     "parents": {"int": {"ge": -1, "lt": 1 << 31}},
+    "confidence": {"int": {"ge": 0, "le": 100}},
     "origins": {"str": {"pattern": "^[arb-]*$"}},
     "digest": {"tuple": {"max_length": DIGEST_PAGE}},
     "pages": {"int": {"ge": 1, "lt": 1 << 31}},
@@ -124,6 +125,8 @@ def _check_draft(body: Draft) -> str:
 
 
 def _check_window(window: Window) -> str:
+    if window.confidence and len(window.confidence) != len(window.tokens):
+        return "confidence and tokens differ in length"
     if window.parents is None:
         return ""
     if len(window.parents) != len(window.tokens):

@@ -127,7 +127,7 @@ class DraftCore:
         chosen = long[:1] if prefill else short
         self._prefilled_last = prefill
         self.steps += 1
-        step = Step(self.steps, tuple(self._block(sequence) for sequence in chosen))
+        step = Step(self.steps, tuple(self._block(sequence) for sequence in chosen), confidence=True)
         self._in_flight = InFlight(step, tuple(chosen))
         return step
 
@@ -144,8 +144,8 @@ class DraftCore:
                 self._free(sequence)
                 continue
             sequence.fed = block.start + len(block.tokens)
-            for token in picked.tokens:
-                sequence.guess(token)
+            for at, token in enumerate(picked.tokens):
+                sequence.guess(token, picked.confidence[at] if picked.confidence else None)
             if picked.tokens and sequence.worth_sending:
                 windows.append(sequence.window())
         return windows

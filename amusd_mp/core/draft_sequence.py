@@ -26,6 +26,7 @@ class DraftSequence:
     max_length: int
     end_ids: Collection[int]
     ids: list[int] = field(default_factory=list)
+    confidence: list[int] = field(default_factory=list)  # percent, of the lead's tokens
     committed: int = 0  # how many of `ids` are committed
     version: int = 0
     fed: int = 0
@@ -48,8 +49,10 @@ class DraftSequence:
         c, most = self.committed, min(len(self.ids), len(known))
         while c < most and self.ids[c] == known[c]:
             c += 1
+        del self.confidence[: len(known) - self.committed]
         if c < len(known):
             self.rollbacks += c < len(self.ids)
+            self.confidence.clear()
             del self.ids[c:]
             self.ids.extend(known[c:])
             self.fed = min(self.fed, c)
@@ -73,9 +76,11 @@ class DraftSequence:
             return False
         return self.speculation.strategy is not Strategy.ALTERNATING or not self.wanting
 
-    def guess(self, token: int) -> None:
-        """Extend the lead by one token."""
+    def guess(self, token: int, confidence: float | None = None) -> None:
+        """Extend the lead by one token, of which the model is so sure (0 to 1; None: it does not tell)."""
         self.ids.append(token)
+        if confidence is not None:
+            self.confidence.append(round(100 * min(1.0, confidence)))
         self.drafted += 1
 
     def window(self) -> Window:
@@ -85,6 +90,7 @@ class DraftSequence:
             version=self.version,
             base=self.committed,
             tokens=tuple(self.ids[self.committed :]),
+            confidence=tuple(self.confidence) if len(self.confidence) == self.lead else (),
             full=not self.wanting,
             drafted=self.drafted,
             rollbacks=self.rollbacks,

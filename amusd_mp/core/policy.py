@@ -1,20 +1,24 @@
 """How much to verify next, and whether to wait for more: the rule that keeps the verify model from ever losing.
 
-With T(k) the measured time of a step that scores k proposals per row, a the running acceptance of a row's draft and
+With T(k) the measured time of a step that scores k proposals per row, c_i the chance that a row's i-th proposal is
+accepted behind the others (`core.calibration`), S_i = c_1 c_2 ... c_i and
 
-    E(k) = 1 + a + a^2 + ... + a^k
+    E(k) = 1 + S_1 + S_2 + ... + S_k
 
 the tokens such a step yields on average, what is to be maximised is the long-run rate of tokens per second. For a
 renewal process the best rate g satisfies max [E - g * time] = 0 (Dinkelbach 1967), so g is the price of a second, and
 with g measured as the rate achieved so far
 
     use the k, up to what is valid, that maximises              sum over rows of E(min(k, valid))  -  g * T(k)
-    wait for the next token, expected after w, only if with it or with some j tokens that follow in period d
+    wait for the next token, expected after w, only if with it or with some j tokens that come in period d, each
+    accepted with the running acceptance a of its draft, so S_(k+i) = S_k a^i,
 
-                          sum over rows of a^(k+1) + ... + a^(k+j)  >  g * (w + (j-1) d + T(k+j) - T(k))
+        sum over rows of  S_(k+1) + ... + S_(k+j) - S_(k+j) h (1 - w/d)   >   g * (w + (j-1) d + T(k+j) - T(k))
 
 The price counts what a plain comparison of E/T now with E/(T + w) later leaves out: while a step runs, the draft runs
-too. The deadline of a wait is fixed when it begins and moves only when a token arrives; so a step waits a/(1-a)/g at
+too. So does the term with h = min(1, g d), the worth of one token of lead: who does not wait finds the part 1 - w/d of
+a token more in store after the step, which is nothing for a fast draft and everything for one that sets the pace. The
+deadline of a wait is fixed when it begins and moves only when a token arrives; so a step waits a/(1-a)/g at
 most, and an overdue token does not look imminent for ever. The floor is k = 0, the verify model alone, for every draft
 and every network. Pure: time is an argument, and nothing here knows a message.
 """
@@ -22,9 +26,10 @@ and every network. Pure: time is an argument, and nothing here knows a message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from amusd_mp.core.proposals import expected_accepted
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import prod
+from operator import mul
 
 PROBE_EVERY = 16
 """Steps without scoring a proposal after which one is tried; twice as many after each probe in a row."""
@@ -32,6 +37,9 @@ PROBE_EVERY = 16
 PROBE_RARELY = 512
 
 PROBE_TOKENS = 2
+
+CAUTION = 0.9
+"""Share of its acceptance that a token to come is weighed with: what is at hand has been seen, and near ties go now."""
 
 AHEAD = 8
 """Tokens to come that a wait is weighed with: the first one alone may not pay for a step that scores any at all."""
@@ -41,21 +49,27 @@ AHEAD = 8
 class RowView:
     """What the policy sees of one sequence.
 
-    valid:      proposals at hand; usable: how many of them one step could commit at most
-    acceptance: running probability that a proposal is accepted
+    chances:    of each proposal at hand, that it is accepted if those before it are
+    usable:     how many proposals one step could commit at most
+    acceptance: the running chance of proposals to come
     next_in:    seconds until one more is expected, None if none is to be waited for
     period:     seconds between the tokens after that
     gap:        committed tokens that the draft's newest window does not reach yet; it must first guess those right too
     probe:      nothing was scored for so long that it should be tried, to notice that a draft has become good
     """
 
-    valid: int
+    chances: tuple[float, ...]
     usable: int
     acceptance: float
     next_in: float | None = None
     period: float | None = None
     gap: int = 0
     probe: bool = False
+
+    @property
+    def valid(self) -> int:
+        """Proposals at hand."""
+        return len(self.chances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +210,21 @@ class Policy:
         self._deadline = None
         return Decision(ks, missed=missed)
 
-    def _seconds(self, rows: Sequence[RowView], k: int) -> float:
-        seconds = self.costs.estimate(len(rows), k)
-        assert seconds is not None
+    def _seconds(self, rows: int, k: int) -> float:
+        seconds = self.costs.estimate(rows, k)
+        assert seconds is not None  # `decide` asks only where a step was measured
         return seconds
 
     def _best(self, rows: Sequence[RowView], price: float) -> int:
         """Return the k that maximises expected tokens less what the step's time is worth."""
+        expected: list[list[float]] = [
+            list(accumulate(accumulate(row.chances[: row.usable], mul), initial=0.0)) for row in rows
+        ]
 
         def gain(k: int) -> float:
-            tokens = sum(1 + expected_accepted(row.acceptance, min(k, row.valid, row.usable)) for row in rows)
-            return tokens - price * self._seconds(rows, k)
+            return sum(each[min(k, len(each) - 1)] for each in expected) - price * self._seconds(len(rows), k)
 
-        return max(range(max(min(row.valid, row.usable) for row in rows) + 1), key=gain)
+        return max(range(max(map(len, expected))), key=gain)
 
     def _patience(self, rows: Sequence[RowView], k: int, price: float) -> float | None:
         """Return the longest wait for the next token that could pay, None if the expected one does not."""
@@ -217,13 +233,27 @@ class Policy:
             return None
         soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
         first = [row for row in coming if (row.next_in or 0.0) <= soonest]
-        periods = [row.period for row in first if row.period is not None]
-        base, tokens, worth = self._seconds(rows, k), 0.0, 0.0
-        for j in range(1, 1 + (AHEAD if periods else 1)):
-            tokens += sum(row.acceptance ** (k + j + row.gap) for row in first if row.usable >= k + j)
-            later = (j - 1) * min(periods, default=0.0)
-            worth = max(worth, self.trust.share * tokens / price - later - (self._seconds(rows, k + j) - base))
+        worth = self._worth(first, k, soonest, price / len(rows), len(rows))
         if worth > soonest:
             return worth
-        probing = any(row.probe and not row.valid for row in coming)
-        return 2 * soonest + self._seconds(rows, 0) if probing else None
+        better = [replace(row, acceptance=1.0) for row in first if row.probe and not row.valid]
+        if better and self._worth(better, k, soonest, price / len(rows), len(rows)) > soonest:
+            return 2 * soonest + self._seconds(len(rows), 0)  # it would pay if the draft had become good
+        return None
+
+    def _worth(self, first: Sequence[RowView], k: int, soonest: float, price: float, rows: int) -> float:
+        """Return the seconds that tokens of the rows whose next one comes soonest are worth; `price` is one row's."""
+        period = min((row.period for row in first if row.period is not None), default=None)
+        step = period or 0.0
+        lead = max(0.0, 1 - soonest / step) * min(1.0, price * step) if step else 0.0
+        survival = [prod(row.chances) * (CAUTION * row.acceptance) ** row.gap for row in first]
+        base, tokens, best = self._seconds(rows, k), 0.0, 0.0
+        for j in range(1, 1 + (1 if period is None else AHEAD)):
+            survival = [
+                each * CAUTION * row.acceptance if row.usable >= k + j else 0.0
+                for each, row in zip(survival, first, strict=True)
+            ]
+            tokens += sum(survival)
+            seconds = (j - 1) * step + self._seconds(rows, k + j) - base
+            best = max(best, self.trust.share * (tokens - lead * sum(survival)) / (price * rows) - seconds)
+        return best

@@ -8,14 +8,12 @@ much of a path is used (`core.policy` does).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from amusd_mp.core.calibration import PRIOR, Calibration
 from amusd_mp.core.messages import Window
 
 ROOT = -1
-
-PRIOR = 0.7
-"""Acceptance to expect of an unknown draft: the bundled pair's greedy agreement, and near what 1B/8B pairs reach."""
 
 PRIOR_WEIGHT = 4
 """How many judged tokens the first expectation is worth: a bad draft must be found out within a few steps."""
@@ -26,10 +24,10 @@ SMOOTHING = 0.05
 def path_beyond(
     committed: Sequence[int], base: int, tokens: Sequence[int], parents: Sequence[int] | None
 ) -> list[int] | None:
-    """Return the longest guess of a window that continues `committed`, None where it contradicts it.
+    """Return the longest guess of a window that continues `committed`, as indices into its tokens.
 
-    [] is a window that agrees as far as it goes, but ends at or before the last committed token. `committed` holds
-    every id from position 0. Among paths of equal length the one proposed first wins.
+    None is a window that contradicts `committed`, [] one that agrees as far as it goes, but ends at or before the last
+    committed token. `committed` holds every id from position 0. Of paths of equal length the one proposed first wins.
     """
     length = len(committed)
     if base > length:
@@ -39,7 +37,7 @@ def path_beyond(
         for i in range(min(known, len(tokens))):
             if tokens[i] != committed[base + i]:
                 return None
-        return list(tokens[known:])
+        return list(range(known, len(tokens)))
     node = ROOT
     for position in range(base, length):
         step = (i for i, parent in enumerate(parents) if parent == node and tokens[i] == committed[position])
@@ -47,11 +45,11 @@ def path_beyond(
         if found is None:
             return [] if node not in parents else None
         node = found
-    return _deepest(node, tokens, parents)
+    return _deepest(node, parents)
 
 
-def _deepest(node: int, tokens: Sequence[int], parents: Sequence[int]) -> list[int]:
-    """Return the tokens below `node` along the longest branch. One pass: a parent comes before its children."""
+def _deepest(node: int, parents: Sequence[int]) -> list[int]:
+    """Return the indices below `node` along the longest branch. One pass: a parent comes before its children."""
     depth = {node: 0}
     best = node
     for i, parent in enumerate(parents):
@@ -61,9 +59,31 @@ def _deepest(node: int, tokens: Sequence[int], parents: Sequence[int]) -> list[i
                 best = i
     path: list[int] = []
     while best != node:
-        path.append(tokens[best])
+        path.append(best)
         best = parents[best]
     return path[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The best path to verify next, and whose it is ("" and () when there is none).
+
+    chances:    for each token, the chance that it is accepted if all before it are
+    confidence: the draft's own, in percent, () if it does not tell
+    acceptance: the chance to expect of tokens that this draft has yet to send
+    """
+
+    draft: str = ""
+    tokens: tuple[int, ...] = ()
+    chances: tuple[float, ...] = ()
+    confidence: tuple[int, ...] = ()
+    acceptance: float = 0.0
+
+    def cut(self, k: int) -> Proposal:
+        """Return the first k tokens of this proposal."""
+        if len(self.tokens) <= k:
+            return self
+        return replace(self, tokens=self.tokens[:k], chances=self.chances[:k], confidence=self.confidence[:k])
 
 
 @dataclass(slots=True)
@@ -74,6 +94,7 @@ class Evidence:
     window: Window
     arrived: float
     acceptance: float
+    calibration: Calibration
     judged: int = 0
     broken_at: float | None = None  # when a commit contradicted its guesses, until a window agrees again
     missed: bool = False  # a token it should have sent did not come in time; no waiting until its next window
@@ -88,25 +109,24 @@ class Evidence:
         """Return True if this draft sends nothing more before the commit after `version`."""
         return self.window.full and self.window.version == version
 
-    def judge(self, proposed: int, accepted: int) -> None:
+    def propose(self, draft: str, path: Sequence[int]) -> Proposal:
+        """Return the proposal that the tokens at these indices of the window are."""
+        window = self.window
+        tokens = tuple(window.tokens[at] for at in path)
+        if not window.confidence:
+            return Proposal(draft, tokens, (self.acceptance,) * len(path), (), self.acceptance)
+        confidence = tuple(window.confidence[at] for at in path)
+        chances = tuple(self.calibration.chance(each) for each in confidence)
+        return Proposal(draft, tokens, chances, confidence, self.acceptance)
+
+    def judge(self, proposal: Proposal, accepted: int) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable."""
-        for i in range(min(proposed, accepted + 1)):
+        for at in range(min(len(proposal.tokens), accepted + 1)):
             self.judged += 1
             rate = max(SMOOTHING, 1 / (PRIOR_WEIGHT + self.judged))
-            self.acceptance += rate * ((1.0 if i < accepted else 0.0) - self.acceptance)
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """The best path to verify next, and whose it is ("" and () when there is none)."""
-
-    draft: str = ""
-    tokens: tuple[int, ...] = ()
-    acceptance: float = 0.0
-
-    def cut(self, k: int) -> Proposal:
-        """Return the first k tokens of this proposal."""
-        return self if len(self.tokens) <= k else Proposal(self.draft, self.tokens[:k], self.acceptance)
+            self.acceptance += rate * ((at < accepted) - self.acceptance)
+            if proposal.confidence:
+                self.calibration.judge(proposal.confidence[at], at < accepted)
 
 
 class ProposalStore:
@@ -118,16 +138,24 @@ class ProposalStore:
         self._left_drafted = 0
         self._left_rollbacks = 0
 
-    def put(self, draft: str, number: int, window: Window, now: float, acceptance: float = PRIOR) -> bool:
+    def put(
+        self,
+        draft: str,
+        number: int,
+        window: Window,
+        now: float,
+        acceptance: float = PRIOR,
+        calibration: Calibration | None = None,
+    ) -> bool:
         """Keep a window unless a newer one of the same draft is held. Return whether it was kept.
 
-        `acceptance` is what to expect of a draft that is new to this sequence.
+        `acceptance` is what to expect of a draft that is new to this sequence, `calibration` what it has shown on all.
         """
         held = self.by_draft.get(draft)
         if held is None or number > held.number:
             self.all_missed = False
         if held is None:
-            self.by_draft[draft] = Evidence(number, window, now, acceptance)
+            self.by_draft[draft] = Evidence(number, window, now, acceptance, calibration or Calibration())
             return True
         if number <= held.number:
             return False
@@ -155,9 +183,12 @@ class ProposalStore:
                     evidence.broken_at = committed_at
                 continue
             evidence.broken_at = None
-            expected = expected_accepted(evidence.acceptance, len(path))
-            if path and (expected > value or not best.tokens):
-                best, value = Proposal(draft, tuple(path), evidence.acceptance), expected
+            if not path:
+                continue
+            proposal = evidence.propose(draft, path)
+            expected = expected_accepted(proposal.chances)
+            if expected > value or not best.tokens:
+                best, value = proposal, expected
         return best
 
     def mark_missed(self) -> None:
@@ -182,10 +213,10 @@ class ProposalStore:
         return self._left_rollbacks + sum(evidence.window.rollbacks for evidence in self.by_draft.values())
 
 
-def expected_accepted(acceptance: float, k: int) -> float:
-    """Return a + a^2 + ... + a^k: how many of k guesses survive when each does so with probability a."""
-    total, power = 0.0, 1.0
-    for _ in range(k):
-        power *= acceptance
-        total += power
+def expected_accepted(chances: Sequence[float]) -> float:
+    """Return c1 + c1 c2 + c1 c2 c3 + ...: how many guesses survive if each has its chance behind the others."""
+    total, survival = 0.0, 1.0
+    for chance in chances:
+        survival *= chance
+        total += survival
     return total

@@ -48,19 +48,25 @@ class TokenLogprob:
 class Picked:
     """The engine's answer for one block: the model's own next token after each wanted token, oldest first.
 
-    `logprobs` is aligned with `tokens` where the request asked for log probabilities, else None.
+    `logprobs` is aligned with `tokens` where the request asked for log probabilities, else None; `confidence` is where
+    the step asked for it: the share of probability, 0 to 1, that the model itself gives each of these tokens.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] | None = None
+    confidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One forward pass over some sequences, at most one block each. `number` identifies it until its result is back."""
+    """One forward pass over some sequences, at most one block each. `number` identifies it until its result is back.
+
+    confidence: tell with each token how sure the model is of it
+    """
 
     number: int
     blocks: tuple[Block, ...]
+    confidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from amusd_mp.core.proposals import PRIOR, Evidence
+from amusd_mp.core.calibration import PRIOR, Calibration
+from amusd_mp.core.proposals import Evidence
 
 SMOOTHING = 0.2
 COMMITS_KEPT = 32
@@ -52,13 +53,20 @@ class Tempo:
     period:      between two tokens of one sequence while its lead grows
     turnaround:  from a commit to the arrival of the first window that builds on it
     acceptance:  over all its sequences; what to expect of it on a new one
+    calibration: what its confidence is worth
     """
 
     def __init__(self) -> None:
         self.period: float | None = None
         self.turnaround: float | None = None
         self.acceptance = PRIOR
+        self.calibration = Calibration()
         self.line = Line()
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds from one token to the next; of a draft too slow for two between commits, from commit to token."""
+        return self.turnaround if self.period is None else self.period
 
     def arrived(self, before: Evidence, version: int, fresh: int, commits: CommitTimes, now: float) -> None:
         """Learn from a window that follows `before`, builds on `version` and brings `fresh` new tokens."""

@@ -151,7 +151,7 @@ class VerifyCore:
             return False
         held = sequence.proposals.by_draft.get(draft)
         before = replace(held) if held is not None else None
-        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance):
+        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, tempo.calibration):
             return False
         if before is not None and window.drafted > before.window.drafted:
             tempo.arrived(before, window.version, window.drafted - before.window.drafted, sequence.commits, arrived)
@@ -213,7 +213,7 @@ class VerifyCore:
         sequence.commits.add(sequence.version, now)
         evidence = sequence.proposals.by_draft.get(proposal.draft)
         if evidence is not None and proposal.tokens:
-            evidence.judge(len(proposal.tokens), accepted)
+            evidence.judge(proposal, accepted)
             self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)
@@ -276,7 +276,7 @@ class VerifyCore:
         valid = len(proposal.tokens)
         next_in, period, gap = self._next_in(sequence, now) if usable > valid else (None, None, 0)
         return RowView(
-            valid=min(usable, valid),
+            chances=proposal.chances[:usable],
             usable=usable,
             acceptance=proposal.acceptance if valid else sequence.proposals.best_acceptance,
             next_in=next_in,
@@ -295,7 +295,7 @@ class VerifyCore:
                 continue
             seconds = self._tempos[draft].next_in(evidence, sequence.length, sequence.committed_at, now)
             if seconds is not None and (soonest is None or seconds < soonest):
-                soonest, gap, period = seconds, evidence.gap(sequence.length), self._tempos[draft].period
+                soonest, gap, period = seconds, evidence.gap(sequence.length), self._tempos[draft].pace
         return soonest, period, gap
 
     def _awaits_round(self, sequence: VerifySequence, valid: int, usable: int, now: float) -> bool:

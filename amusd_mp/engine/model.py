@@ -77,7 +77,7 @@ class SlotModel:
             logits = self._forward(step.blocks)
             if logits.shape[0]:
                 wanted = [Wanted(block, self._rows.held(block.row)) for block in step.blocks]
-                picked = choose(logits, wanted, self._vocabulary, self._card.eos_ids)
+                picked = choose(logits, wanted, self._vocabulary, self._card.eos_ids, step.confidence)
             else:
                 picked = [Picked(()) for _ in step.blocks]
                 self._finish()

@@ -19,30 +19,42 @@ from amusd_mp.engine.processors import adjust, adjusts, narrow
 from amusd_mp.engine.wanted import Wanted
 
 
-def choose(logits: Tensor, wanted: Sequence[Wanted], vocabulary: int, eos_ids: Collection[int] = ()) -> list[Picked]:
+def choose(
+    logits: Tensor,
+    wanted: Sequence[Wanted],
+    vocabulary: int,
+    eos_ids: Collection[int] = (),
+    confidence: bool = False,
+) -> list[Picked]:
     """Return one `Picked` per block.
 
     logits:     [n, padded vocabulary], n = all wanted positions, block after block
     vocabulary: ids from here on are padding of the model's table and never chosen
     eos_ids:    the model's own, which a request with min_tokens may not choose too early
+    confidence: tell the probability of each chosen token, too: after processing, before noise
 
     Ties go to the lowest id. One copy to the host per call, two where a request wants log probabilities.
     """
     raw = logits[:, :vocabulary]
     if all(_greedy(want) for want in wanted):
         # The first of equals, so the lowest id. Unlike argmax, max over a dimension is fast on a CPU too.
-        chosen = raw.max(dim=-1).indices
+        scores, chosen = raw, raw.max(dim=-1).indices
     else:
         if raw.device.type == "mps":  # it has no float64, in which the noise is defined
             raw = raw.cpu()
-        chosen = _processed(raw, wanted, eos_ids)
-    ids: list[int] = chosen.tolist()
+        scores, chosen = _processed(raw, wanted, eos_ids)
+    shares: list[float] = []
+    ids: list[int]
+    if confidence:
+        ids, shares = _with_shares(scores, chosen)
+    else:
+        ids = chosen.tolist()
     opinions = _opinions(raw, chosen, wanted)
     picked, at = [], 0
     for want in wanted:
         to = at + want.block.picks
         logprobs = None if want.params.logprobs is None else tuple(opinions[row] for row in range(at, to))
-        picked.append(Picked(tuple(ids[at:to]), logprobs))
+        picked.append(Picked(tuple(ids[at:to]), logprobs, tuple(shares[at:to])))
         at = to
     return picked
 
@@ -52,8 +64,16 @@ def _greedy(want: Wanted) -> bool:
     return not want.block.picks or (want.params.temperature == 0 and not adjusts(want))
 
 
-def _processed(raw: Tensor, wanted: Sequence[Wanted], eos_ids: Collection[int]) -> Tensor:
-    """Return the chosen id of every row where at least one request is more than the largest logit."""
+def _with_shares(scores: Tensor, chosen: Tensor) -> tuple[list[int], list[float]]:
+    """Return the chosen ids and the probability of each, in one copy: ids are exact in float32 up to 2^24."""
+    own = scores.gather(-1, chosen[:, None])[:, 0].float()
+    share = (own - scores.float().logsumexp(dim=-1)).exp_()
+    ids, shares = torch.stack((chosen.float(), share)).tolist()
+    return [int(token) for token in ids], shares
+
+
+def _processed(raw: Tensor, wanted: Sequence[Wanted], eos_ids: Collection[int]) -> tuple[Tensor, Tensor]:
+    """Return scores and the chosen id of every row where at least one request is more than the largest logit."""
     scores = raw.to(torch.float32, copy=True)
     rows: list[int] = []  # those that chance decides
     seeds: list[int] = []
@@ -70,11 +90,11 @@ def _processed(raw: Tensor, wanted: Sequence[Wanted], eos_ids: Collection[int]) 
             positions += want.positions()
         at += picks
     if len(rows) == len(scores):
-        return noisy_argmax(scores, seeds, positions)
+        return scores, noisy_argmax(scores, seeds, positions)
     chosen = scores.max(dim=-1).indices
     if rows:
         chosen[rows] = noisy_argmax(scores[rows], seeds, positions)
-    return chosen
+    return scores, chosen
 
 
 def _opinions(raw: Tensor, chosen: Tensor, wanted: Sequence[Wanted]) -> dict[int, TokenLogprob]:

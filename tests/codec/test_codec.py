@@ -135,6 +135,8 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
             values["logprobs"] = (TokenLogprob(-0.5, ((3, -math.inf),)),) * count
     if kind is Window and values["parents"] is not None:
         values["parents"] = tuple(range(-1, count - 1))
+    if kind is Window and values["confidence"]:
+        values["confidence"] = (100,) * count
     if kind is Submit:
         for spare in ("ids", "messages") if values["text"] is not None else ("messages",) if values["ids"] else ():
             values[spare] = None
@@ -290,6 +292,8 @@ REFUSED: list[tuple[Message, str, object]] = [
     (COMMITTED, "counts", {"prompt_tokens": 1}),
     (COMMITTED, "logprobs", [{"logprob": -1.0}]),
     (COMMITTED, "logprobs", [{"logprob": -1.0}, {"logprob": math.nan}]),
+    (DRAFT, "windows.0.confidence", [50, 50]),
+    (DRAFT, "windows.0.confidence", [50, 50, 101]),
     (DRAFT, "windows.0.parents", [-1, 0]),
     (DRAFT, "windows.0.parents", [-1, 1, 0]),
     (DRAFT, "windows.0.parents", [-2, 0, 0]),

@@ -27,15 +27,15 @@ class Bench:
         replica.merge(page)
         self.core.open(page, replica)
 
-    def step(self, guess: int | None) -> Block:
+    def step(self, guess: int | None, confidence: float | None = None) -> Block:
         """Let one step run and guess `guess`; return what was fed."""
         step = self.core.plan()
         assert step is not None
-        self.finish(step, guess)
+        self.finish(step, guess, confidence)
         return step.blocks[0]
 
-    def finish(self, step: Step, guess: int | None) -> list[tuple[int, ...]]:
-        picked = Picked(() if guess is None else (guess,))
+    def finish(self, step: Step, guess: int | None, confidence: float | None = None) -> list[tuple[int, ...]]:
+        picked = Picked(() if guess is None else (guess,), confidence=() if confidence is None else (confidence,))
         return [window.tokens for window in self.core.apply(StepResult(step.number, (picked,), 0.0))]
 
     def commit(self, *tokens: int, finish: Finish | None = None) -> None:
@@ -197,3 +197,17 @@ def test_its_own_temperature_replaces_a_sampled_requests_and_leaves_greedy_ones(
     assert step is not None
     assert {block.sequence: block.params.temperature for block in step.blocks} == {"sampled": 0.4, "greedy": 0.0}
     assert replace(step.blocks[0].params, temperature=0.9) == GenerationParams(temperature=0.9)
+
+
+def test_every_token_of_the_lead_keeps_the_confidence_it_was_guessed_with() -> None:
+    bench = Bench(lookahead=8)
+    for token, confidence in ((10, 0.91), (11, 0.5), (12, 0.333)):
+        bench.step(token, confidence)
+    bench.commit(10)
+    bench.step(13, 1.0)
+    (window,) = bench.core.windows()
+    assert (window.tokens, window.confidence) == ((11, 12, 13), (50, 33, 100))
+    bench.commit(11, 99)
+    bench.step(14, 0.07)
+    (window,) = bench.core.windows()
+    assert (window.tokens, window.confidence) == ((14,), (7,))

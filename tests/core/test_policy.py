@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from amusd_mp.core.policy import Policy, RowView, StepCosts
+from amusd_mp.core.policy import CAUTION, Policy, RowView, StepCosts
 
 
 def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
@@ -16,8 +18,8 @@ def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows:
     return policy
 
 
-def view(valid: int, acceptance: float, next_in: float | None = None, usable: int = 16, **more: int) -> RowView:
-    return RowView(valid=valid, usable=usable, acceptance=acceptance, next_in=next_in, **more)
+def view(valid: int, acceptance: float, next_in: float | None = None, usable: int = 16, **more: Any) -> RowView:
+    return RowView((acceptance,) * valid, usable=usable, acceptance=acceptance, next_in=next_in, **more)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +50,10 @@ def test_an_expensive_second_is_spent_on_fewer_unlikely_tokens() -> None:
 def test_it_waits_for_a_token_that_pays_and_goes_when_the_deadline_has_passed() -> None:
     policy = learned(0.020)
     waiting = policy.decide([view(0, 0.8, next_in=0.002)], now=1.0)
-    assert waiting.wait_until == pytest.approx(1.0 + 0.8 * 0.020)
+    assert waiting.wait_until == pytest.approx(1.0 + CAUTION * 0.8 * 0.020)
     again = policy.decide([view(0, 0.8, next_in=0.0)], now=1.010)
     assert again.wait_until == waiting.wait_until, "an overdue token must not look imminent for ever"
-    gone = policy.decide([view(0, 0.8, next_in=0.0)], now=1.017)
+    gone = policy.decide([view(0, 0.8, next_in=0.0)], now=1.015)
     assert gone.ks == (0,)
     assert gone.missed
 
@@ -60,7 +62,7 @@ def test_a_token_that_arrives_starts_the_next_wait_afresh() -> None:
     policy = learned(0.020)
     policy.decide([view(0, 0.8, next_in=0.002)], now=1.0)
     after = policy.decide([view(1, 0.8, next_in=0.002)], now=1.002)
-    assert after.wait_until == pytest.approx(1.002 + 0.8**2 * 0.020)
+    assert after.wait_until == pytest.approx(1.002 + 0.8 * CAUTION * 0.8 * 0.020)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,20 @@ def test_a_gap_makes_the_next_token_less_likely() -> None:
     policy = learned(0.020)
     assert policy.decide([view(0, 0.5, next_in=0.004)], now=0).wait_until is not None
     assert policy.decide([view(0, 0.5, next_in=0.004, gap=3)], now=0).wait_until is None
+
+
+def test_a_proposal_that_the_draft_is_not_sure_of_ends_what_is_used() -> None:
+    sure_then_not = RowView((0.9, 0.9, 0.1, 0.9), usable=16, acceptance=0.7)
+    assert learned(0.020, growth=0.1).decide([sure_then_not], now=0).ks == (2,)
+
+
+def test_a_token_that_comes_anyway_is_not_waited_for_where_the_draft_sets_the_pace() -> None:
+    """With 50 tokens/s and a token each 18 ms, a token used now is one less in store after the step."""
+    policy = learned(0.020)
+    soon = policy.decide([view(1, 0.9, next_in=0.009, period=0.018)], now=0)
+    same_from_a_fast_draft = learned(0.020).decide([view(1, 0.9, next_in=0.009, period=0.001)], now=0)
+    assert soon.wait_until is None
+    assert same_from_a_fast_draft.wait_until is not None
 
 
 def test_one_rows_wait_is_weighed_against_all_rows() -> None:

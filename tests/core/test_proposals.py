@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amusd_mp.core.calibration import Calibration
 from amusd_mp.core.messages import Window
-from amusd_mp.core.proposals import ProposalStore, path_beyond
+from amusd_mp.core.proposals import Proposal, ProposalStore, path_beyond
 
 small_tokens = st.lists(st.integers(0, 2), max_size=12)
 
 
-def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fields: int) -> Window:
+def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fields: Any) -> Window:
     return Window(
-        "s", 0, base, tuple(tokens), tuple(parents) if parents is not None else None, **fields  # type: ignore[arg-type]
+        "s", 0, base, tuple(tokens), tuple(parents) if parents is not None else None, **fields
     )  # fmt: skip
+
+
+def guessed(committed: list[int], base: int, tokens: list[int], parents: list[int] | None) -> list[int] | None:
+    """The tokens of the path that a window is worth."""
+    path = path_beyond(committed, base, tokens, parents)
+    return path if path is None else [tokens[at] for at in path]
 
 
 @given(committed=small_tokens, base=st.integers(0, 14), tokens=small_tokens)
 def test_a_chain_counts_where_it_runs_through_the_committed_tokens(
     committed: list[int], base: int, tokens: list[int]
 ) -> None:
-    path = path_beyond(committed, base, tokens, None)
+    path = guessed(committed, base, tokens, None)
     whole = committed[:base] + tokens
     if base <= len(committed) and whole[: len(committed)] == committed[: len(whole)]:
         assert path == whole[len(committed) :]
@@ -32,7 +41,7 @@ def test_a_chain_counts_where_it_runs_through_the_committed_tokens(
 @given(committed=small_tokens, base=st.integers(0, 12), tokens=small_tokens)
 def test_a_chain_written_as_a_tree_gives_the_same_path(committed: list[int], base: int, tokens: list[int]) -> None:
     parents = list(range(-1, len(tokens) - 1))
-    assert path_beyond(committed, base, tokens, parents) == path_beyond(committed, base, tokens, None)
+    assert guessed(committed, base, tokens, parents) == guessed(committed, base, tokens, None)
 
 
 @given(committed=small_tokens, base=st.integers(0, 12), data=st.data())
@@ -44,7 +53,7 @@ def test_a_tree_gives_its_longest_branch_through_the_committed_tokens(
     siblings = {(parent, token) for parent, token in zip(parents, tokens, strict=True)}
     if len(siblings) < len(tokens):
         return  # twins make two answers right
-    path = path_beyond(committed, base, tokens, parents)
+    path = guessed(committed, base, tokens, parents)
     branches = []
     for i in range(len(tokens)):
         branch, node = [], i
@@ -70,7 +79,7 @@ def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_co
     store.put("good", 1, draft(1, [5, 6], drafted=2), now=0)
     store.put("bad", 1, draft(1, [5, 6, 7], drafted=3), now=0)
     for _ in range(50):
-        store.by_draft["bad"].judge(proposed=3, accepted=0)
+        store.by_draft["bad"].judge(Proposal("bad", (5, 6, 7)), accepted=0)
     assert store.best([1], 0).draft == "good"
     store.drop("good")
     assert store.best([1], 0).draft == "bad"
@@ -106,5 +115,26 @@ def test_a_bad_draft_is_found_out_within_a_few_steps() -> None:
     store = ProposalStore()
     store.put("d", 1, draft(1, [5]), now=0)
     for _ in range(20):
-        store.by_draft["d"].judge(proposed=4, accepted=0)
+        store.by_draft["d"].judge(Proposal("d", (5, 6, 7, 8)), accepted=0)
     assert store.by_draft["d"].acceptance < 0.15
+
+
+def test_confidence_is_worth_what_became_of_it() -> None:
+    """Both tokens of every window were sent as sure as each other says; the first is always right, the second never."""
+    store, calibration = ProposalStore(), Calibration()
+    store.put("d", 1, draft(1, [5, 6], confidence=(95, 20)), now=0, calibration=calibration)
+    for _ in range(50):
+        proposal = store.best([1], 0)
+        store.by_draft["d"].judge(proposal, accepted=1)
+    sure, unsure = store.best([1], 0).chances
+    assert sure > 0.9
+    assert unsure < 0.1
+    other = ProposalStore()
+    other.put("d", 1, draft(1, [7, 8], confidence=(20, 99)), now=0, calibration=calibration)
+    assert other.best([1], 0).chances == (unsure, sure), "what was learned holds for the draft's other sequences"
+
+
+def test_a_draft_that_tells_no_confidence_is_judged_by_its_running_acceptance() -> None:
+    store = ProposalStore()
+    store.put("d", 1, draft(1, [5, 6]), now=0, acceptance=0.6)
+    assert store.best([1], 0).chances == (0.6, 0.6)

@@ -134,6 +134,17 @@ def test_logprobs_are_the_models_own_before_temperature_penalties_and_filters() 
     assert second.logprobs[0].logprob == pytest.approx(float(truth[3].max()), abs=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_confidence_is_the_probability_of_the_token_after_processing(temperature: float) -> None:
+    logits = torch.randn(3, SIZE, generator=torch.Generator().manual_seed(4))
+    params = GenerationParams(temperature=temperature, seed=5)
+    wanted = [Wanted(Block("s", 0, 0, (1, 2, 3), 3, params, 1), [])]
+    told = choose(logits, wanted, SIZE, EOS, confidence=True)[0]
+    assert told.tokens == choose(logits, wanted, SIZE, EOS)[0].tokens
+    expected = (logits / (temperature or 1.0)).softmax(-1)[range(3), list(told.tokens)]
+    assert told.confidence == pytest.approx(expected.tolist(), rel=1e-5)
+
+
 def test_nobody_asked_for_logprobs_so_there_are_none(block: Any) -> None:
     assert choose(torch.zeros(1, 5), [Wanted(block(0, 0, (1,)), [])], 5)[0].logprobs is None
 

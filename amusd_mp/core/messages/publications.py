@@ -51,7 +51,8 @@ class Committed:
 class Window:
     """A draft's whole lead on one sequence, beyond `base`: a tree of guesses, or a chain when `parents` is None.
 
-    `version` is the commit it builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks`
+    `confidence` says, in percent, how sure the draft is of each token; it may be left out. `version` is the commit it
+    builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks`
     count this draft's work on the sequence so far.
     """
 
@@ -60,6 +61,7 @@ class Window:
     base: int
     tokens: tuple[int, ...]
     parents: tuple[int, ...] | None = None
+    confidence: tuple[int, ...] = ()
     full: bool = False
     drafted: int = 0
     rollbacks: int = 0

@@ -1,0 +1,48 @@
+"""What a draft's confidence is worth: how often tokens of which it was so sure were accepted.
+
+A draft tells with every token the probability that it gives it itself. Those are no chances of acceptance yet: small
+models are surer than they are right, or the other way round. So the verify node counts, for each draft and over all
+its sequences, and believes what it counted. A draft that tells nothing is judged by its running acceptance.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PRIOR: Final = 0.7
+"""Acceptance to expect of an unknown draft: the bundled pair's greedy agreement, and near what 1B/8B pairs reach."""
+
+BINS: Final = 10
+"""Equal parts of 0 to 100 %: enough to tell a guess from a certainty, few enough to fill within a response."""
+
+WEIGHT: Final = 4
+"""Judged tokens that the first expectation of a bin counts for."""
+
+SMOOTHING: Final = 0.02
+"""Least share of one judgement in its bin: about the last fifty count."""
+
+
+class Calibration:
+    """Chance of acceptance by confidence, learned from what was accepted."""
+
+    def __init__(self) -> None:
+        self._chance = [PRIOR] * BINS
+        self._judged = [0] * BINS
+
+    def __repr__(self) -> str:
+        return f"<Calibration {' '.join(f'{chance:.2f}' for chance in self._chance)}>"
+
+    def chance(self, confidence: int) -> float:
+        """Return the chance that a token behind accepted ones is accepted; `confidence` in percent."""
+        return self._chance[_bin(confidence)]
+
+    def judge(self, confidence: int, accepted: bool) -> None:
+        """Learn what became of one verified token."""
+        at = _bin(confidence)
+        self._judged[at] += 1
+        rate = max(SMOOTHING, 1 / (WEIGHT + self._judged[at]))
+        self._chance[at] += rate * (accepted - self._chance[at])
+
+
+def _bin(confidence: int) -> int:
+    return min(BINS - 1, confidence * BINS // 100)
