@@ -119,7 +119,8 @@ def search(seeds: range, jobs: int) -> None:
 
     began = time.monotonic()
     total: Counter[str] = Counter()
-    done = messages = steps = 0
+    incidents: Counter[str] = Counter()
+    done = messages = steps = tokens = resubmissions = 0
     seconds = 0.0
     for chunk in run_chunks([seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)], jobs):
         for run in chunk:
@@ -130,10 +131,15 @@ def search(seeds: range, jobs: int) -> None:
             done, messages, steps = done + 1, messages + run.messages, steps + run.steps
             seconds += run.seconds
             total += run.outcomes
+            incidents += run.incidents
+            tokens, resubmissions = tokens + run.tokens, resubmissions + run.resubmissions
         if done % PROGRESS == 0 or done == len(seeds):
             rate = done / (time.monotonic() - began)
             typer.echo(f"{done} of {len(seeds)} seeds, {rate:.1f} a second, {messages} messages, no breach")
-    typer.echo(f"{seconds:.0f} virtual seconds, {steps} device steps, {sum(total.values())} requests:")
+    typer.echo(f"{seconds:.0f} virtual seconds, {steps} device steps, {sum(incidents.values())} incidents:")
+    for name, count in incidents.most_common():
+        typer.echo(f"  {count:8} {name}")
+    typer.echo(f"{tokens} tokens handed out, {resubmissions} resubmissions, {sum(total.values())} requests:")
     for name, count in total.most_common():
         typer.echo(f"  {count:8} {name}")
 

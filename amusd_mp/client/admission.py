@@ -71,6 +71,7 @@ class Admission:
                     return submitted
                 over = Restarted(f"the verify node began another life while {self.submit.sequence} was admitted")
             except Busy as busy:
+                mine = left()
                 if mine is None or mine <= busy.retry_after:
                     raise
                 await asyncio.sleep(busy.retry_after)

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from typing import Final
 
 from amusd_mp import errors
+from amusd_mp.client.admission import BARREN
 from amusd_mp.client.client import Client, connect
 from amusd_mp.client.results import GenerationResult
 from amusd_mp.client.stream import Stream
@@ -45,6 +46,8 @@ class Readers:
 
     def __init__(self, scenario: Scenario, url: str, network: Network, chronicle: Chronicle) -> None:
         self.outcomes: Counter[str] = Counter()
+        self.tokens = 0
+        self.resubmissions = 0
         self.names = tuple(plan.name for plan in scenario.clients)
         self._scenario = scenario
         self._url = url
@@ -90,9 +93,10 @@ class Readers:
                 strategy=ask.strategy,
                 lookahead=ask.lookahead,
                 timeout=ask.timeout,
+                resubmit=ask.resubmit,
             )
             name = stream.submit.sequence
-            self._watch.expect(name, ask.prompt, ask.max_tokens)
+            self._watch.expect(stream.submit, ask.max_tokens, ask.resubmit)
             self._chronicle.note(who, f"asks for {name}: {ask!r}")
             try:
                 async with asyncio.timeout(ask.cancel_after) as cancelling:
@@ -102,7 +106,10 @@ class Readers:
                     raise
                 outcome = "cancelled"
             self.outcomes[outcome] += 1
-            self._chronicle.note(who, f"got {self._watch.requests[name].received} tokens of {name}: {outcome}")
+            mine = self._watch.requests[name]
+            self.tokens += mine.received
+            self.resubmissions += stream.resubmissions
+            self._chronicle.note(who, f"got {mine.received} tokens of {name}: {outcome}")
             self._judge(who, name, outcome, ask, began)
 
     async def _read(self, stream: Stream, ask: Ask) -> str:
@@ -148,12 +155,16 @@ class Readers:
             return
         if outcome in ("RequestTimeout", "Unreachable") and (self._scenario.rough or ask.timeout is not None):
             return
-        after = UNLUCKY if self._scenario.rough else NOTICED  # until a client has met the next life of the verify node
-        for trouble in self._chronicle.trouble:
-            near = trouble.began <= self._chronicle.now() and trouble.ended >= began - after
-            if near and trouble.who in ("verify", who):
-                return
-        raise Breach(f"{name} ended with {outcome}, and nothing had happened to the verify node or to {who}")
+        near = [
+            trouble
+            for trouble in self._chronicle.trouble
+            if trouble.who in ("verify", who) and trouble.began <= self._chronicle.now()
+            if trouble.ended >= began - NOTICED
+        ]
+        if not near:
+            raise Breach(f"{name} ended with {outcome}, and nothing had happened to the verify node or to {who}")
+        if outcome == "SequenceLost" and ask.resubmit and len(near) < BARREN and not self._scenario.rough:
+            raise Breach(f"{name} was lost for good, although it was to be resubmitted")
 
     async def crash(self, who: str, lasts: float, tasks: asyncio.TaskGroup) -> None:
         """Have a client fall silent at once; its next life, `lasts` seconds later, asks for what is left."""

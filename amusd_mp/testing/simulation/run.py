@@ -28,6 +28,9 @@ class Run:
     messages: int = 0
     steps: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    incidents: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0  # that clients were handed
+    resubmissions: int = 0
     digest: str = ""  # of the whole record
     record: list[Record] = field(default_factory=list, repr=False)
 
@@ -61,6 +64,8 @@ def run_scenario(scenario: Scenario, *, keep: bool = False) -> Run:
             )
     if story is not None:
         done.messages, done.steps, done.outcomes = story.chronicle.messages, story.steps, story.readers.outcomes
+        done.incidents = story.incidents
+        done.tokens, done.resubmissions = story.readers.tokens, story.readers.resubmissions
         done.digest = digest(story.chronicle.record)
         done.record = story.chronicle.record if keep else []
     return done

@@ -53,6 +53,7 @@ class Ask:
     pace:         seconds the reader takes over each chunk
     leave_after:  chunks after which the reader leaves; None: never
     cancel_after: seconds after which its task is cancelled, wherever it is; None: never
+    resubmit:     whether another life of the verify node may go on with it
     """
 
     prompt: tuple[int, ...]
@@ -64,6 +65,7 @@ class Ask:
     pace: float = 0.0
     leave_after: int | None = None
     cancel_after: float | None = None
+    resubmit: bool = False
 
     def __repr__(self) -> str:
         parts = [f"{len(self.prompt)}+{self.max_tokens} tokens"]
@@ -172,7 +174,7 @@ def _ask(dice: random.Random) -> Ask:
     prompt = tuple(dice.randrange(VOCABULARY) for _ in range(dice.choice((1, 3, 20, 20, 300))))
     return Ask(
         prompt=prompt,
-        max_tokens=dice.choice((1, 2, 8, 20, 40, 90, 160)),
+        max_tokens=dice.choice((1, 2, 8, 20, 40, 90, 160, 300)),
         strategy=dice.choice((None, None, None, *Strategy)),
         lookahead=dice.choice((None, None, None, 1, 3, 32)),
         timeout=dice.choice((None, None, None, 0.2, 1.0, 6.0)),
@@ -180,17 +182,18 @@ def _ask(dice: random.Random) -> Ask:
         pace=dice.choice((0.0, 0.0, 0.0, 0.1)),
         leave_after=dice.choice((None, None, None, None, 1, 3)),
         cancel_after=dice.choice((None, None, None, None, dice.uniform(0.0, 0.1), dice.uniform(0.0, 2.0))),
+        resubmit=dice.random() < 0.5,
     )
 
 
 def _incidents(dice: random.Random, drafts: int, clients: tuple[ClientPlan, ...]) -> tuple[Incident, ...]:
-    parties = ["verify", *(f"draft-{number}" for number in range(drafts)), *(plan.name for plan in clients)]
+    parties = ["verify", "verify", *(f"draft-{number}" for number in range(drafts)), *(plan.name for plan in clients)]
     found = []
     for _ in range(dice.choice((0, 1, 1, 2, 3, 4, 6))):
         who = dice.choice(parties)
         kinds = [Kind.CRASH, Kind.CUT, Kind.CUT, Kind.STOP, Kind.STORM]
         if not who.startswith("client"):
-            kinds += [Kind.DRAIN, Kind.HANG]
+            kinds += [Kind.CRASH, Kind.DRAIN, Kind.HANG]
         kind = dice.choice(kinds)
         lasts = dice.choice((dice.uniform(0.0, 0.3), dice.uniform(0.3, 2.0), dice.uniform(2.0, 4.0)))
         if kind is Kind.HANG and dice.random() < 0.1:

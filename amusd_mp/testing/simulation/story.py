@@ -53,6 +53,7 @@ class Story:
         self.scenario = scenario
         self.chronicle = Chronicle(Watch(Tokens(scenario.seed)))
         self.steps = 0
+        self.incidents: Counter[str] = Counter()
         self._network = Network(f"network {scenario.seed}", scenario.weather, self.chronicle.told)
         self._runtime = VirtualRuntime(f"nodes {scenario.seed}", other=0.002)
         nodes = deployment(
@@ -185,6 +186,7 @@ class Story:
     async def _happen(self, incident: Incident, tasks: asyncio.TaskGroup) -> None:
         who, lasts, began = incident.who, incident.lasts, self.chronicle.now()
         self.chronicle.note(who or "world", f"{incident.kind.value.upper()} for {lasts:.2f} s")
+        self.incidents[f"{incident.kind.value} {who.partition('-')[0] or 'everywhere'}"] += 1
         match incident.kind:
             case Kind.CUT:
                 whom = list(self.readers.names) + [n for n in self._nodes.deployment.nodes if n != "verify"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amusd_mp.codec import decode
-from amusd_mp.core.messages import Cancel, Committed, Opened
+from amusd_mp.core.messages import Cancel, Committed, Opened, Submit
 from amusd_mp.core.step import Step
 from amusd_mp.testing.simulation.model import SimulatedModel, Tokens
 from amusd_mp.testing.stub import StubDetokenizer
@@ -25,11 +25,15 @@ class Breach(AssertionError):
 
 @dataclass(slots=True)
 class Expected:
-    """One request: what the verify model alone would write, and what its client has been handed of it."""
+    """One request: what the verify model alone would write, and what its client has been handed of it.
+
+    `resubmit` is whether it may be submitted again, under another id, when it is lost.
+    """
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     text: str
+    resubmit: bool = False
     received: int = 0
     characters: int = 0
 
@@ -50,17 +54,20 @@ class Watch:
     """Sees everything. `truth` is what the verify model writes."""
 
     truth: Tokens
-    requests: dict[str, Expected] = field(default_factory=dict)
+    requests: dict[str, Expected] = field(default_factory=dict)  # by sequence; several where one was resubmitted
+    seeds: dict[int, Expected] = field(default_factory=dict)  # the same by their seeds, which are theirs alone
     openings: dict[tuple[str, str], Opening] = field(default_factory=dict)  # by verify incarnation and sequence
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)  # newest window, by draft incarnation, sequence
 
     # ------------------------------------------------------------------------------------------ clients
 
-    def expect(self, sequence: str, prompt: tuple[int, ...], tokens: int) -> None:
+    def expect(self, submit: Submit, tokens: int, resubmit: bool) -> None:
         """Learn of a request before it is sent."""
+        prompt = submit.ids or ()
         out = tuple(self.truth.write(prompt, tokens))
         writer = StubDetokenizer()
-        self.requests[sequence] = Expected(prompt, out, "".join(writer.feed(token) for token in out))
+        expected = Expected(prompt, out, "".join(writer.feed(token) for token in out), resubmit)
+        self.requests[submit.sequence] = self.seeds[submit.params.seed] = expected
 
     def received(self, sequence: str, tokens: tuple[int, ...], text: str) -> None:
         """Check what a client is handed next."""
@@ -87,7 +94,11 @@ class Watch:
     # ------------------------------------------------------------------------------------------ messages
 
     def told(self, who: str, what: str, payload: bytes) -> None:
-        """Look at a message of the verify node, or at one that it takes."""
+        """Look at a message of the verify node, at one that it takes, or at a request being made."""
+        if what == "asks" and b"submit" in payload[:24]:
+            body = decode(payload).body
+            if isinstance(body, Submit):
+                self._submitted(body)
         if who != "verify":
             return
         if what == "says":
@@ -100,6 +111,20 @@ class Watch:
             body = decode(payload).body
             if isinstance(body, Cancel):
                 self._of(body.verify, body.sequence).cancelled = True
+
+    def _submitted(self, submit: Submit) -> None:
+        """Learn of the other ids of a request that is submitted again: with all that was handed out, nothing else."""
+        if submit.sequence in self.requests:
+            return
+        mine = self.seeds.get(submit.params.seed)
+        if mine is None or submit.ids != mine.prompt or not mine.resubmit:
+            raise Breach(f"{submit.sequence} is submitted, and nobody asked for it")
+        self._check_tokens(f"{submit.sequence}: resubmitted", mine, 0, submit.resumed)
+        if len(submit.resumed) < mine.received:
+            raise Breach(
+                f"{submit.sequence} is resubmitted with {len(submit.resumed)} tokens, {mine.received} are known"
+            )
+        self.requests[submit.sequence] = mine
 
     def _of(self, life: str, sequence: str) -> Opening:
         return self.openings.setdefault((life, sequence), Opening())
