@@ -32,6 +32,7 @@ from amusd_mp.core.replica import Contradiction, Replica
 from amusd_mp.errors import NodeFailed, NotReady, OperationalError, RequestTimeout, Unreachable
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
+from amusd_mp.security.keys import for_dialling
 from amusd_mp.session.link import Link
 from amusd_mp.session.quiet import undisturbed
 from amusd_mp.session.sender import Sender
@@ -115,6 +116,7 @@ class DraftNode(Node):
             prefixes=(VERIFY_TOPICS,),
             on_publication=self._hear,
             on_lost=self._lost,
+            options=for_dialling(**self.context.deployment.keys(self.context.name)),
         )
 
     # ------------------------------------------------------------------------------------------ the loop

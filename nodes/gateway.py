@@ -11,9 +11,11 @@ import logging
 import os
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from amusd_mp.client.client import connect
 from amusd_mp.config.schema import DEFAULT_HTTP
 from amusd_mp.errors import AddressError, ConfigError
 from amusd_mp.node import Node, NodeContext
@@ -56,6 +58,7 @@ class GatewayNode(Node):
             self.context.runtime,
             key=self._key(),
             began=time.time(),
+            connect=partial(connect, **self.context.deployment.keys(self.context.name)),
         )
 
     def _key(self) -> str | None:

@@ -19,6 +19,7 @@ from amusd_mp.core.ledger import Refusal
 from amusd_mp.core.messages import (
     BEAT_TOPIC,
     Beat,
+    Cancel,
     Committed,
     Draft,
     Drain,
@@ -30,7 +31,6 @@ from amusd_mp.core.messages import (
     NodeState,
     Opened,
     Reply,
-    StatusReport,
     StatusRequest,
     StepTrace,
     Watch,
@@ -46,9 +46,11 @@ from amusd_mp.desk import Desk
 from amusd_mp.errors import NodeFailed
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
+from amusd_mp.security.guard import Guard
 from amusd_mp.session.fitness import compare
-from amusd_mp.session.hub import Hub, Peer, packages
+from amusd_mp.session.hub import Hub, Peer
 from amusd_mp.session.quiet import undisturbed
+from amusd_mp.session.report import report
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.trace import Tracer
 from amusd_mp.tasks import task_group
@@ -75,12 +77,14 @@ class VerifyNode(Node):
         self._step_began: float | None = None
         self._cycle = 0
         self._tracer = Tracer("verify", self._runtime.now)
+        self._guard = Guard()
 
     # ------------------------------------------------------------------------------------------ life
 
     async def open(self) -> dict[str, object]:
         self._began = self._runtime.now()
-        listener = await transport.listen(self.context.config.listen or "tcp://127.0.0.1:5601")
+        self._guard = Guard.of(self.context.deployment, self.context.name)
+        listener = await transport.listen(self.context.config.listen or "tcp://127.0.0.1:5601", self._guard.options)
         self._hub = Hub(
             listener,
             self._sender,
@@ -90,6 +94,7 @@ class VerifyNode(Node):
             on_request=self._answer,
             on_publication=self._hear,
             on_leave=self._leave,
+            guard=self._guard,
         )
         self._hub.open()
         return {"url": listener.url, "endpoints": dict(listener.endpoints), "incarnation": self._sender.incarnation}
@@ -120,9 +125,12 @@ class VerifyNode(Node):
             async with task_group() as tasks:
                 hearing = tasks.create_task(self._hub.listen(), name=f"{self.context.name} hears")
                 beating = tasks.create_task(self._beat(), name=f"{self.context.name} beats")
+                guarding = tasks.create_task(self._guard.watch(self._revoke), name=f"{self.context.name} guards")
                 await self._compute()
-                hearing.cancel()
-                beating.cancel()
+                if self._desk is not None:
+                    await self._desk.settle()
+                for task in (hearing, beating, guarding):
+                    task.cancel()
         finally:
             self._end_all(Finish.ERROR)  # nothing is left after a drain; after a failure clients must not wait
             self._tell()  # the last word on every sequence, for whoever missed it
@@ -210,9 +218,8 @@ class VerifyNode(Node):
             await asyncio.sleep(limits.BEAT)
 
     def _end_all(self, finish: Finish) -> None:
-        for name in list(self._core.live):
-            if self._desk is not None:
-                self._desk.end(name, finish)
+        if self._desk is not None:
+            self._desk.end_all(finish)
 
     def _step_age(self) -> float:
         return 0.0 if self._step_began is None else self._runtime.now() - self._step_began
@@ -268,6 +275,19 @@ class VerifyNode(Node):
             self._core.drop_draft(peer.incarnation)
             self._work.set()
 
+    async def _revoke(self, keys: frozenset[str]) -> None:
+        """Be done with keys that lost a role: with their sequences, and with their connections."""
+        assert self._hub is not None
+        assert self._desk is not None
+        if not keys:
+            return
+        self._hub.forget_keys(keys)
+        try:
+            await self._hub.listener.readmit()  # before the ends below are told: those are nobody's to hear any more
+        finally:
+            for name in self._guard.disown(keys):
+                self._desk.cancel(Cancel(name, self._sender.incarnation))  # one that is still being tokenized, too
+
     def _approve(self, hello: Hello) -> None:
         """Refuse a draft whose tokens mean something else."""
         assert self._loaded is not None
@@ -283,7 +303,10 @@ class VerifyNode(Node):
             raise Refusal(ErrorCode.NOT_READY, f"{self.context.name} is loading its model", retry_after=limits.BEAT)
         match request:
             case StatusRequest():
-                return self._status(desk)
+                assert self._hub is not None
+                assert self._loaded is not None
+                now = self._runtime.now()
+                return report(self._hub, desk, self._core, self._loaded, self._rounds, self._began, now)
             case Watch():
                 if self._tracer.watch():
                     self._tell()  # drafts need not wait for the next beat
@@ -293,32 +316,3 @@ class VerifyNode(Node):
                 return Draining(len(self._core.live))
             case _:
                 return await desk.answer(request)
-
-    def _status(self, desk: Desk) -> StatusReport:
-        assert self._hub is not None
-        assert self._loaded is not None
-        now = self._runtime.now()
-        core, model = self._core, self._loaded.model
-        return StatusReport(
-            node=self.context.name,
-            state=self._hub.state,
-            uptime=now - self._began,
-            model=model.card,
-            sequences=len(core.live),
-            max_sequences=model.rows,
-            finished=desk.finished,
-            output_tokens=desk.output_tokens + sum(sequence.outputs for sequence in core.live.values()),
-            steps=core.steps,
-            busy=core.busy,
-            degraded=not core.drafts,
-            drafts=tuple(
-                peer.status(now, core.acceptance_of(draft))
-                for draft in core.drafts
-                if (peer := self._hub.peers.get(draft)) is not None
-            ),
-            counters=tuple(sorted(self._hub.counters.items())),
-            packages=packages(),
-            rounds=len(self._rounds),
-            round_p50=self._rounds.quantile(0.5),
-            round_p95=self._rounds.quantile(0.95),
-        )

@@ -229,7 +229,7 @@ async def reached(deployment: Deployment, url: str | None) -> AsyncIterator[Clie
     if url is not None:
         from amusd_mp.client.client import connect
 
-        async with connect(url) as client:
+        async with connect(url, **deployment.keys()) as client:
             yield client
         return
     async with LocalCluster(deployment) as cluster, cluster.connect() as client:

@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ from amusd_mp.errors import ConfigError, NotReady, OperationalError, TransportEr
 
 if TYPE_CHECKING:
     from amusd_mp.client.client import Client
+    from amusd_mp.config.deployment import Keys
 
 VARIABLE: Final = "AMUSD_MP_URL"
 
@@ -31,22 +32,64 @@ ConfigFile = Annotated[
 ConnectTimeout = Annotated[float, typer.Option("--connect-timeout", min=0.1, help="Seconds connecting may take.")]
 
 
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", envvar="AMUSD_MP_KEY", help="Our secret key's file, for encrypted nodes.", show_default=False
+    ),
+]
+ServerKey = Annotated[
+    str | None,
+    typer.Option(
+        "--server-key",
+        metavar="KEY",
+        envvar="AMUSD_MP_SERVER_KEY",
+        help="The verify node's public key, to insist on.",
+        show_default=False,
+    ),
+]
+
+
+def no_keys() -> Keys:
+    """Return the keys of a plain connection."""
+    return {"key": None, "server_key": None}
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to dial; `why` completes the sentence "an address which ..."."""
+    """Where to dial and with which keys; `why` completes the sentence "an address which ..."."""
 
     url: str
     why: str
+    keys: Keys = field(default_factory=no_keys)
 
 
-def find(url: str | None, config: Path | None, environ: Mapping[str, str] = os.environ) -> Address:
-    """Return the address to dial. Raises UsageError, and ConfigError for a file that names none."""
+def find(
+    url: str | None,
+    config: Path | None,
+    key: Path | None = None,
+    server_key: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Address:
+    """Return the address to dial. `key` and `server_key`, where given, are taken instead of the file's.
+
+    Raises UsageError, and ConfigError for a file that names no address.
+    """
+    found = _find(url, config, environ)
+    keys: Keys = {
+        "key": str(key) if key is not None else found.keys["key"],
+        "server_key": server_key or found.keys["server_key"],
+    }
+    return replace(found, keys=keys)
+
+
+def _find(url: str | None, config: Path | None, environ: Mapping[str, str]) -> Address:
     if url is not None and config is not None:
         raise UsageError("give --url or --config, not both")
     if url is not None:
         return Address(url, "comes from --url")
     if config is not None:
-        return Address(_of_file(config), f"comes from {config}")
+        return _of_file(config)
     if environ.get(VARIABLE):
         return Address(environ[VARIABLE], f"comes from {VARIABLE}")
     from amusd_mp.config.schema import DEFAULT_LISTEN
@@ -58,13 +101,15 @@ def find(url: str | None, config: Path | None, environ: Mapping[str, str] = os.e
 
 
 @asynccontextmanager
-async def reach(address: Address, timeout: float) -> AsyncIterator[Client]:
+async def reach(
+    address: Address, timeout: float, role: Literal["client", "observer"] = "client"
+) -> AsyncIterator[Client]:
     """Connect within `timeout` seconds. Raises OperationalError saying what was tried and why that."""
     from amusd_mp.client.client import connect
 
     connected = False
     try:
-        async with connect(address.url, timeout=timeout) as client:
+        async with connect(address.url, timeout=timeout, role=role, **address.keys) as client:
             connected = True
             yield client
     except (TransportError, NotReady) as error:
@@ -76,7 +121,7 @@ async def reach(address: Address, timeout: float) -> AsyncIterator[Client]:
         ) from error
 
 
-def _of_file(config: Path) -> str:
+def _of_file(config: Path) -> Address:
     from amusd_mp.config import load_deployment
 
     deployment = load_deployment(config)
@@ -86,7 +131,7 @@ def _of_file(config: Path) -> str:
             f"{config}: nodes.{name} takes a free port, which only its ready line tells; give it with --url",
             key=f"nodes.{name}.listen",
         )
-    return deployment.url_for(name)
+    return Address(deployment.url_for(name), f"comes from {config}", deployment.keys())
 
 
 def _running_demo() -> str | None:

@@ -28,6 +28,7 @@ COMMANDS: Final = (
     "bench",
     "report",
     "simulate",
+    "keys",
     "env",
 )
 """Module and command names, in the order of `--help`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from amusd_mp.cli.address import Address, ConfigFile, ConnectTimeout, Url
+from amusd_mp.cli.address import Address, ConfigFile, ConnectTimeout, KeyFile, ServerKey, Url
 from amusd_mp.cli.generate import ShowDrafts
 from amusd_mp.cli.sampling import Sampling, with_sampling
 from amusd_mp.client.options import Options
@@ -28,6 +28,8 @@ HELP: Final = "/reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C c
 def command(
     url: Url = None,
     config: ConfigFile = None,
+    key: KeyFile = None,
+    server_key: ServerKey = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="What comes first.", show_default=False)] = None,
     show_drafts: ShowDrafts = False,
     connect_timeout: ConnectTimeout = 10.0,
@@ -38,7 +40,12 @@ def command(
     from amusd_mp.cli.address import find
     from amusd_mp.cli.loop import run
 
-    talk = Talk(find(url, config), connect_timeout, {**sampling.options(), "show_rejected": show_drafts}, system)
+    talk = Talk(
+        find(url, config, key, server_key),
+        connect_timeout,
+        {**sampling.options(), "show_rejected": show_drafts},
+        system,
+    )
     card = run(talk.meet())
     typer.echo(f"{card.name} at {talk.address.url}. {HELP}", err=True)
     while (line := ask()) is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amusd_mp.cli.address import ConfigFile, ConnectTimeout, Url
+from amusd_mp.cli.address import ConfigFile, ConnectTimeout, KeyFile, ServerKey, Url
 from amusd_mp.cli.sampling import Sampling, parse_ids, with_sampling
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def command(
     prompt: Annotated[str | None, typer.Argument(help="The text to continue.", show_default=False)] = None,
     url: Url = None,
     config: ConfigFile = None,
+    key: KeyFile = None,
+    server_key: ServerKey = None,
     prompt_file: Annotated[
         Path | None, typer.Option(help="Read the prompt from a file; - is standard input.", show_default=False)
     ] = None,
@@ -51,7 +53,7 @@ def command(
 
     what = read_prompt(prompt, prompt_file, ids)
     options: Options = {**sampling.options(), "show_rejected": show_drafts, "timeout": timeout}
-    address = find(url, config)
+    address = find(url, config, key, server_key)
 
     async def ask() -> None:
         from amusd_mp.cli.address import reach

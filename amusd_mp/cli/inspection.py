@@ -19,10 +19,12 @@ from typing import Final
 
 from amusd_mp.cli.serve import REMEDY, missing
 from amusd_mp.config import Deployment, NodeConfig, urls
-from amusd_mp.config.schema import GATEWAY
+from amusd_mp.config.schema import GATEWAY, VERIFY
 from amusd_mp.errors import ConfigError
 from amusd_mp.node import known_roles
 from amusd_mp.node.binding import VISIBLE, allowed_cores, visible_device
+from amusd_mp.security.guard import Guard
+from amusd_mp.security.keys import for_dialling
 from amusd_mp.transport.contract import ENTRY_POINT_GROUP, scheme_of
 
 BUNDLED: Final = ("bundled:verify", "bundled:draft")
@@ -44,6 +46,8 @@ def summary(deployment: Deployment) -> Iterator[str]:
     yield f"speculation  {rule.strategy.value}, lookahead {rule.lookahead}"
     if deployment.security.insecure:
         yield "security     insecure: whoever reaches a port may use it, and can read along"
+    if deployment.security.server_key:
+        yield f"security     encrypted; the verify node's key is {deployment.security.server_key}"
     for name, node in deployment.nodes.items():
         where = f" on {node.host}" if node.host else ""
         model = f", {node.model} ({node.dtype}) at {node.device}" if node.model else ""
@@ -70,6 +74,7 @@ def inspect(deployment: Deployment, host: str | None) -> Findings:
             )
         _look_at_urls(name, node, deployment, name in local, found)
         if name in local:
+            _look_at_keys(name, deployment, found)
             _look_at_device(name, node, found)
             if node.model is not None:
                 _look_at_model(name, node, found)
@@ -92,6 +97,19 @@ def _look_at_urls(name: str, node: NodeConfig, deployment: Deployment, local: bo
         host = urls.host_of(url)
         if local and key != "address" and host is not None and not urls.is_wildcard(host) and not _resolves(host):
             found.problems.append(f"nodes.{name}.{key}: the name {host!r} does not resolve on this machine")
+
+
+def _look_at_keys(name: str, deployment: Deployment, found: Findings) -> None:
+    """Read what a local node will read: a verify node its key and the allow-list, others what they dial with."""
+    if deployment.security.server_key is None:
+        return
+    try:
+        if deployment.node(name).role == VERIFY:
+            Guard.of(deployment, name)
+        else:
+            for_dialling(**deployment.keys(name))
+    except ConfigError as error:
+        found.problems.append(str(error))
 
 
 def _resolves(host: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amusd_mp.cli.address import ConfigFile, Url
+from amusd_mp.cli.address import ConfigFile, KeyFile, ServerKey, Url
 
 if TYPE_CHECKING:
     from amusd_mp.core.messages import StatusReport
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def command(
     url: Url = None,
     config: ConfigFile = None,
+    key: KeyFile = None,
+    server_key: ServerKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until an answer must be there.")] = 5.0,
 ) -> None:
@@ -26,10 +28,10 @@ def command(
     from amusd_mp.cli.address import find, reach
     from amusd_mp.cli.loop import run
 
-    address = find(url, config)
+    address = find(url, config, key, server_key)
 
     async def ask() -> StatusReport:
-        async with reach(address, timeout) as client:
+        async with reach(address, timeout, "observer") as client:
             return await client.status(timeout)
 
     report = run(ask())

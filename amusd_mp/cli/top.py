@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from amusd_mp.cli.address import ConfigFile, Url
+from amusd_mp.cli.address import ConfigFile, KeyFile, ServerKey, Url
 
 if TYPE_CHECKING:
     from amusd_mp.cli.dashboard import History
@@ -18,6 +18,8 @@ PERIOD: Final = 0.2  # seconds between pictures
 def command(
     url: Url = None,
     config: ConfigFile = None,
+    key: KeyFile = None,
+    server_key: ServerKey = None,
     window: Annotated[float, typer.Option(min=0.05, help="Seconds the lanes show.")] = 2.0,
     frames: Annotated[int, typer.Option(min=0, help="End after so many pictures; 0: at Ctrl-C.")] = 0,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds connecting may take.")] = 5.0,
@@ -26,10 +28,10 @@ def command(
     from amusd_mp.cli.address import find, reach
     from amusd_mp.cli.loop import run
 
-    address = find(url, config)
+    address = find(url, config, key, server_key)
 
     async def watch() -> None:
-        async with reach(address, timeout) as client:
+        async with reach(address, timeout, "observer") as client:
             await show(client, window, frames)
 
     run(watch())

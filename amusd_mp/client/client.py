@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Unpack
+from pathlib import Path
+from typing import Literal, Unpack
 
 from amusd_mp.client.options import Messages, Options, Prompt, to_params, to_prompt, to_resubmit, to_speculation
 from amusd_mp.client.results import GenerationResult
@@ -33,6 +34,7 @@ from amusd_mp.core.messages import (
 from amusd_mp.core.model import ModelCard
 from amusd_mp.errors import Busy, RequestError
 from amusd_mp.runtime import Runtime
+from amusd_mp.security.keys import for_dialling
 from amusd_mp.tasks import task_group
 
 CONNECT_TIMEOUT = 10.0
@@ -41,16 +43,24 @@ CONNECT_TIMEOUT = 10.0
 
 @asynccontextmanager
 async def connect(
-    url: str, *, timeout: float = CONNECT_TIMEOUT, runtime: Runtime | None = None
+    url: str,
+    *,
+    timeout: float = CONNECT_TIMEOUT,
+    key: str | Path | None = None,
+    server_key: str | None = None,
+    role: Literal["client", "observer"] = "client",
+    runtime: Runtime | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to the verify node at `url`, for as long as the `async with` block lasts.
 
-    `timeout` in seconds bounds connecting alone. Raises AddressError (malformed, does not resolve), Unreachable or
-    RequestTimeout (nobody answers), NotReady (still loading), ProtocolError (another protocol version). When the block
-    is left, running streams are cancelled on the nodes, and no task, thread or socket stays behind.
+    `timeout` in seconds bounds connecting alone. `key` is the file of this party's secret key and `server_key` the
+    verify node's public key, where it asks for keys; an observer may only read. Raises ConfigError (a key that cannot
+    be used), AddressError (malformed, does not resolve), Unreachable or RequestTimeout (nobody answers), NotReady
+    (still loading), AccessDenied (one side refuses the other's key or role), ProtocolError (another protocol version).
+    When the block is left, running streams are cancelled on the nodes, and no task, thread or socket stays behind.
     """
     runtime = runtime or Runtime()
-    board = Switchboard(url, runtime)
+    board = Switchboard(url, runtime, role, for_dialling(key, server_key))
     try:
         await board.link.dial()
         async with task_group() as tasks:

@@ -29,6 +29,7 @@ from amusd_mp.errors import AmusdError, OperationalError, SequenceLost, Transpor
 from amusd_mp.runtime import Runtime
 from amusd_mp.session.link import Link
 from amusd_mp.session.sender import Sender
+from amusd_mp.transport import TransportOptions
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +55,21 @@ class Subscriber(Protocol):
 class Switchboard:
     """One link, and the streams that use it, by sequence."""
 
-    def __init__(self, url: str, runtime: Runtime) -> None:
+    def __init__(
+        self, url: str, runtime: Runtime, role: str = "client", options: TransportOptions | None = None
+    ) -> None:
         identity = runtime.new_id()
         self.name = f"client-{identity[:8]}"
         self.link = Link(
             url,
             Sender(self.name, identity),
             runtime,
-            role="client",
+            role=role,
             prefixes=(client_topic(identity),),
             on_publication=self._hear,
             on_lost=self._lost,
             patience=limits.LEASE,  # as long as the verify node keeps what nobody renews
+            options=options,
         )
         self.new_id = runtime.new_id
         self.drafting = asyncio.Event()  # set while the verify node's beats say that a draft is joined

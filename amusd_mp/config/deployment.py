@@ -8,11 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from amusd_mp.config import hosts, urls
 from amusd_mp.config.schema import DRAFT, VERIFY, NodeConfig, SecurityConfig
 from amusd_mp.core.params import Speculation
 from amusd_mp.errors import ConfigError
+
+
+class Keys(TypedDict):
+    """Whose secret key file to dial with, and the public key to insist on; both None without encryption."""
+
+    key: str | None
+    server_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,11 @@ class Deployment:
         if node.dial is None:
             raise ConfigError(f"{self.where}: nodes.{name} has no dial", key=f"nodes.{name}.dial")
         return self.url_for(node.dial) if node.dial in self.nodes else node.dial
+
+    def keys(self, name: str | None = None) -> Keys:
+        """Return the keys that a node dials with, or a program that belongs to no node; arguments of `connect`."""
+        own = self.node(name).key if name is not None else None
+        return {"key": own or self.security.client_key, "server_key": self.security.server_key}
 
     def local_nodes(self, host: str | None = None, machine: hosts.Machine | None = None) -> tuple[str, ...]:
         """Return the names of the nodes placed on this machine, or on `host` (the flag `--host`).

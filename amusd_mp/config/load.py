@@ -40,6 +40,7 @@ from amusd_mp.core.limits import IDENTIFIER
 from amusd_mp.errors import ConfigError
 
 _URLS = ("listen", "address", "dial")
+_FILES = (("nodes", "key"), ("security", "allow"), ("security", "client_key"))
 
 DEFAULTS: Final[Mapping[object, str]] = {VERIFY: DEFAULT_LISTEN, GATEWAY: DEFAULT_HTTP}
 """What nodes of a role bind when the file does not say."""
@@ -148,6 +149,8 @@ def _node_names(tables: Mapping[str, object]) -> tuple[str, ...]:
 def _resolved(key: Key, value: Value, environ: Mapping[str, str]) -> object:
     """Return a value with its relative paths made absolute. Raises ValueError for an unusable URL."""
     given = value.value
+    if isinstance(given, str) and (key[0], key[-1]) in _FILES:
+        return os.path.normpath(value.folder / Path(given).expanduser())
     if key[0] != "nodes" or not isinstance(given, str):
         return given
     if key[-1] in _URLS and (key[-1] != "dial" or "://" in given):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from amusd_mp.config import urls
 from amusd_mp.config.deployment import Deployment
-from amusd_mp.config.schema import DEFAULT_HTTP, DRAFT, GATEWAY, VERIFY, NodeConfig
+from amusd_mp.config.schema import DEFAULT_HTTP, DRAFT, GATEWAY, VERIFY, NodeConfig, SecurityConfig
 from amusd_mp.config.words import nearest
 
 Finding = tuple[tuple[str, ...], str]
@@ -25,8 +25,9 @@ def problems_between(deployment: Deployment) -> Iterator[Finding]:
         )
     for name, node in deployment.nodes.items():
         yield from _needs(name, node)
-        yield from _listening(name, node, deployment.security.insecure)
+        yield from _listening(name, node, deployment.security)
         yield from _dialling(name, node, deployment)
+    yield from _keys(deployment)
 
 
 def _needs(name: str, node: NodeConfig) -> Iterator[Finding]:
@@ -46,18 +47,42 @@ def _needs(name: str, node: NodeConfig) -> Iterator[Finding]:
         yield ("nodes", name, "draft_temperature"), f"belongs to draft nodes, and this one's role is {node.role}"
 
 
-def _listening(name: str, node: NodeConfig, insecure: bool) -> Iterator[Finding]:
-    if node.listen is None or insecure:
+def _listening(name: str, node: NodeConfig, security: SecurityConfig) -> Iterator[Finding]:
+    if node.listen is None or security.insecure or (security.server_key is not None and node.role != GATEWAY):
         return
     host = urls.host_of(node.listen)
     if host is None or urls.is_loopback(host) or (node.role == GATEWAY and (node.api_key or node.api_key_from)):
         return
-    key = "ask for an api_key, " if node.role == GATEWAY else ""
+    key = "ask for an api_key" if node.role == GATEWAY else "set up keys (SECURITY.md)"
     yield (
         ("nodes", name, "listen"),
         f"{node.listen} is reachable from other machines, and nothing is encrypted; listen on 127.0.0.1,"
-        f" {key}or accept that with insecure = true in [security]",
+        f" {key}, or accept that with insecure = true in [security]",
     )
+
+
+def _keys(deployment: Deployment) -> Iterator[Finding]:
+    """Yield what is missing where some keys are configured: half a lock is none."""
+    security = deployment.security
+    if security.server_key is None:
+        given: list[tuple[str, ...]] = [
+            ("security", key) for key in ("allow", "client_key") if getattr(security, key) is not None
+        ]
+        given += [("nodes", name, "key") for name, node in deployment.nodes.items() if node.key is not None]
+        if given:
+            key = ".".join(given[0])
+            yield (
+                ("security", "server_key"),
+                f"is missing, and {key} has no effect without it; write the verify node's public key",
+            )
+        return
+    for name, node in deployment.nodes.items():
+        if node.role == VERIFY and node.key is None:
+            yield ("nodes", name, "key"), f"is missing; make one with `amusd-mp keys new {name}.key`"
+        elif node.role in (DRAFT, GATEWAY) and node.key is None and security.client_key is None:
+            yield ("nodes", name, "key"), f"is missing, and so is security.client_key; `amusd-mp keys new {name}.key`"
+    if deployment.of_role(VERIFY) and security.allow is None:
+        yield ("security", "allow"), "is missing; write a file of the public keys that may connect (SECURITY.md)"
 
 
 def _dialling(name: str, node: NodeConfig, deployment: Deployment) -> Iterator[Finding]:

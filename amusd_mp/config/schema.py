@@ -15,6 +15,7 @@ from amusd_mp.core.limits import LOOKAHEAD, LOOKAHEAD_MAX
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import Speculation, Strategy
 from amusd_mp.errors import ConfigError
+from amusd_mp.transport.credentials import is_key
 
 VERIFY: Final = "verify"
 DRAFT: Final = "draft"
@@ -47,6 +48,12 @@ def _dtype(value: str) -> str:
 def _cores(value: tuple[int, ...]) -> tuple[int, ...]:
     if not value or len(set(value)) != len(value) or min(value) < 0:
         raise ValueError("write different core numbers, for example [0, 1]")
+    return value
+
+
+def _public_key(value: str) -> str:
+    if not is_key(value):
+        raise ValueError(f"{value!r} is no public key; it has 40 characters, as `amusd-mp keys new` prints it")
     return value
 
 
@@ -119,6 +126,11 @@ class NodeConfig(Section):
     api_key_from: str | None = Field(
         default=None, min_length=1, description="environment variable of the gateway that holds its `api_key`"
     )
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file of the node's own secret key (`amusd-mp keys new`), on the host where it runs",
+    )
     restart: Literal["never", "on-failure"] = Field(
         default="never",
         description="`on-failure`: `up` starts the node again when it fails after it was ready; else `never`",
@@ -168,6 +180,19 @@ class SecurityConfig(Section):
     insecure: bool = Field(
         default=False,
         description="allow listening off loopback without encryption: whoever reaches the port may use it",
+    )
+    server_key: Annotated[str, AfterValidator(_public_key)] | None = Field(
+        default=None, description="the verify node's public key; turns encryption on, and whoever dials insists on it"
+    )
+    allow: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file of the public keys that may connect, and as what; read where the verify node runs",
+    )
+    client_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file of the secret key that commands take, and nodes that dial and have no `key` of their own",
     )
 
 

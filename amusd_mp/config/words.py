@@ -47,6 +47,9 @@ _OURS: dict[str, tuple[str, ...]] = {
     "nodes.NAME.host": ("hostname", "machine"),
     "nodes.NAME.draft_temperature": ("temperature",),
     "security.insecure": ("allow_insecure", "no_auth"),
+    "security.server_key": ("public_key", "serverkey", "curve_serverkey"),
+    "security.allow": ("allow_list", "allowlist", "authorized_keys"),
+    "nodes.NAME.key": ("secret_key", "private_key"),
 }
 _ABSENT = {
     "tensor_parallel": "a node is bound to one device; there is no tensor parallelism",

@@ -10,13 +10,14 @@ from typing import Final
 
 import uvicorn
 
+from amusd_mp.client.client import connect
 from amusd_mp.gateway.app import application
 from amusd_mp.gateway.completions import Completions
 from amusd_mp.gateway.live import Live
 from amusd_mp.gateway.metrics import Metrics
 from amusd_mp.gateway.reporting import report
 from amusd_mp.gateway.service import Service
-from amusd_mp.gateway.upstream import Upstream
+from amusd_mp.gateway.upstream import Connect, Upstream
 from amusd_mp.runtime import Runtime
 from amusd_mp.tasks import task_group
 
@@ -34,10 +35,15 @@ class Server(uvicorn.Server):
 
 
 class Gateway:
-    """Serves one verify node's deployment on one socket. `began` is Unix time."""
+    """Serves one verify node's deployment on one socket.
 
-    def __init__(self, url: str, runtime: Runtime, *, key: str | None, began: float) -> None:
-        self.upstream = Upstream(url, runtime)
+    `key` is what its callers must know, `connect` how it reaches the verify node; `began` is Unix time.
+    """
+
+    def __init__(
+        self, url: str, runtime: Runtime, *, key: str | None, began: float, connect: Connect = connect
+    ) -> None:
+        self.upstream = Upstream(url, runtime, connect)
         self.metrics = Metrics()
         self.live = Live(self.upstream, self.metrics, runtime)
         app = application(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from amusd_mp.client.client import Client, connect
@@ -24,12 +24,16 @@ TRY: Final = 10.0  # seconds to try to connect before saying so again
 PROBE: Final = 5.0  # seconds one token may take
 FRESH: Final = 2.0  # seconds for which a token made proves that the next one can be
 
+Connect = Callable[..., AbstractAsyncContextManager[Client]]
+"""`amusd_mp.connect`, or that with keys."""
+
 
 class Upstream:
     """Holds the client while there is one. `run` must be running."""
 
-    def __init__(self, url: str, runtime: Runtime) -> None:
+    def __init__(self, url: str, runtime: Runtime, connect: Connect = connect) -> None:
         self.url = url
+        self._connect = connect
         self.line = Line(1)  # as long as rows are not known, nobody is let through at once
         self._runtime = runtime
         self._client: Client | None = None
@@ -44,7 +48,7 @@ class Upstream:
         """Connect and stay connected until cancelled. Raises what refuses this client for good."""
         while True:
             try:
-                async with connect(self.url, timeout=TRY, runtime=self._runtime) as client:
+                async with self._connect(self.url, timeout=TRY, runtime=self._runtime) as client:
                     self.line = Line((await client.status()).max_sequences)
                     self._client = client
                     log.info("connected to %s at %s", client.model.name, self.url)

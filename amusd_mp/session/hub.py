@@ -11,8 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 
 from amusd_mp import transport
 from amusd_mp.codec import DecodeError, OtherProtocol, UnknownType, decode
@@ -30,12 +28,15 @@ from amusd_mp.core.messages import (
     NodeState,
     Reply,
     StatusRequest,
+    Submit,
     Welcome,
 )
 from amusd_mp.core.model import ModelCard
 from amusd_mp.core.params import Speculation
 from amusd_mp.errors import AmusdError
 from amusd_mp.runtime import Runtime
+from amusd_mp.security.guard import Guard
+from amusd_mp.session.packages import packages
 from amusd_mp.session.refusals import to_reply, unreadable
 from amusd_mp.session.sender import Sender
 
@@ -43,12 +44,6 @@ log = logging.getLogger(__name__)
 
 ROLES = ("draft", "client", "observer")
 RETIRED_KEPT = 1024  # retired incarnations remembered; random ids never return, so this only bounds memory
-
-
-@cache
-def packages() -> tuple[tuple[str, str], ...]:
-    """Return the versions a peer may want to compare. Read once: it opens files, and goes with every hello."""
-    return tuple((name, version(name)) for name in ("amusd-mp", "torch", "transformers", "pyzmq"))
 
 
 @dataclass(slots=True)
@@ -60,6 +55,7 @@ class Peer:
     role: str
     model: ModelCard | None
     heard: float
+    key: str | None = None  # what it has proven, not what it says
     joined: bool = False
     windows: int = 0
 
@@ -96,7 +92,9 @@ class Hub:
         on_request: OnRequest,
         on_publication: OnPublication,
         on_leave: Callable[[Peer], None],
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard or Guard()
         self.listener = listener
         self.sender = sender
         self.state = NodeState.LOADING
@@ -136,8 +134,20 @@ class Hub:
             self._hear(received)
 
     def publish(self, topic: str, body: Message) -> None:
-        """Say something to whoever subscribes."""
-        self.listener.publish(topic, self.sender.seal(body))
+        """Say something to whoever subscribes. What is too long to be said is counted: it can only repeat a draft's."""
+        payload = self.sender.seal(body)
+        if len(payload) > limits.PUBLICATION_BYTES:
+            self.counters["unsaid"] += 1
+            return
+        self.listener.publish(topic, payload)
+
+    def counted(self) -> tuple[tuple[str, int], ...]:
+        """Return what was refused or lost so far, by reason.
+
+        "frames" are those that were no message at all, "denied_..." connections that did not come about.
+        """
+        denied = {f"denied_{reason}": count for reason, count in self.listener.denied.items()}
+        return tuple(sorted({**self.counters, **denied, "frames": self.listener.refused}.items()))
 
     def forget_silent(self, now: float) -> None:
         """Let go of drafts not heard of for the liveness time, and of others after the time that sequences are kept.
@@ -152,16 +162,26 @@ class Hub:
                 del self.peers[peer.incarnation]
                 self._on_leave(peer)
 
+    def forget_keys(self, keys: frozenset[str]) -> None:
+        """Let go of everybody who came with one of these keys."""
+        for peer in [peer for peer in self.peers.values() if peer.key in keys]:
+            log.warning("%s %s is no longer allowed here; going on without it", peer.role, peer.node)
+            del self.peers[peer.incarnation]
+            self._on_leave(peer)
+
     # ------------------------------------------------------------------------------------------ publications
 
     def _hear(self, received: transport.Received) -> None:
+        if not self._guard.may_draft(received.peer):
+            self.counters["forbidden_publication"] += 1
+            return
         try:
             envelope = decode(received.payload)
         except DecodeError as error:
             self.counters["unknown_type" if isinstance(error, UnknownType) else "malformed"] += 1
             return
         peer = self.peers.get(envelope.incarnation)
-        if peer is None or peer.role != "draft" or peer.node != envelope.node:
+        if peer is None or peer.role != "draft" or peer.node != envelope.node or peer.key != received.peer:
             self.counters["stranger"] += 1
             return
         peer.heard = self._runtime.now()
@@ -171,9 +191,9 @@ class Hub:
     # ------------------------------------------------------------------------------------------ requests
 
     async def _answer(self, payload: bytes, identity: str | None) -> bytes:
-        return self.sender.seal(await self._reply(payload))
+        return self.sender.seal(await self._reply(payload, identity))
 
-    async def _reply(self, payload: bytes) -> Message:
+    async def _reply(self, payload: bytes, key: str | None) -> Message:
         try:
             envelope = decode(payload)
         except OtherProtocol as error:
@@ -183,11 +203,15 @@ class Hub:
             self.counters["malformed"] += 1
             return unreadable(error)
         try:
+            self._guard.check(envelope, key)
+            self._check_own(envelope, key)
             if isinstance(envelope.body, Hello):
-                return self._welcome(envelope, envelope.body)
+                return self._welcome(envelope, envelope.body, key)
             self._check_life(envelope)
             if envelope.incarnation in self.peers:
                 self.peers[envelope.incarnation].heard = self._runtime.now()
+            if isinstance(envelope.body, Submit):
+                self._guard.submitted(envelope.body.sequence, key)
             return await self._on_request(envelope)
         except Refusal as refusal:
             self.counters[f"refused_{refusal.reply.code.value}"] += 1
@@ -200,6 +224,12 @@ class Hub:
             log.exception("request %s from %s failed", type(envelope.body).__name__, envelope.node)
             return to_reply(error)
 
+    def _check_own(self, envelope: Envelope, key: str | None) -> None:
+        """Raise Refusal for a life that another key introduced."""
+        known = self.peers.get(envelope.incarnation)
+        if known is not None and known.key != key:
+            raise Refusal(ErrorCode.FORBIDDEN, f"life {envelope.incarnation} of {envelope.node} came with another key")
+
     def _check_life(self, envelope: Envelope) -> None:
         meant = getattr(envelope.body, "verify", self.sender.incarnation)
         if isinstance(envelope.body, StatusRequest) and not meant:
@@ -209,7 +239,7 @@ class Hub:
         if envelope.incarnation in self._retired:
             raise Refusal(ErrorCode.FORBIDDEN, f"{envelope.node} has a newer life; this one is retired")
 
-    def _welcome(self, envelope: Envelope, hello: Hello) -> Welcome:
+    def _welcome(self, envelope: Envelope, hello: Hello, key: str | None) -> Welcome:
         lowest, highest = hello.protocols
         if not lowest <= limits.PROTOCOL <= highest:
             raise Refusal(
@@ -225,7 +255,7 @@ class Hub:
         if self.card is None:
             raise Refusal(ErrorCode.NOT_READY, f"{self.sender.node} is loading its model", retry_after=limits.BEAT)
         self._approve(hello)
-        self._install(envelope, hello)
+        self._install(envelope, hello, key)
         if hello.nonce and hello.topic:
             self.publish(hello.topic, Barrier(hello.nonce))
         return Welcome(
@@ -240,14 +270,15 @@ class Hub:
             packages=packages(),
         )
 
-    def _install(self, envelope: Envelope, hello: Hello) -> None:
+    def _install(self, envelope: Envelope, hello: Hello, key: str | None) -> None:
         if envelope.incarnation in self.peers:
             self.peers[envelope.incarnation].heard = self._runtime.now()
             return
-        for peer in [p for p in self.peers.values() if p.node == envelope.node and p.role == hello.role]:
+        lives = [p for p in self.peers.values() if (p.node, p.role, p.key) == (envelope.node, hello.role, key)]
+        for peer in lives:
             self._retire(peer)
         self.peers[envelope.incarnation] = Peer(
-            envelope.node, envelope.incarnation, hello.role, hello.model, self._runtime.now()
+            envelope.node, envelope.incarnation, hello.role, hello.model, self._runtime.now(), key
         )
         log.info("%s %s joins (%s)", hello.role, envelope.node, hello.model.name if hello.model else "no model")
 

@@ -33,7 +33,7 @@ from amusd_mp.core.messages import (
 from amusd_mp.core.model import ModelCard
 from amusd_mp.errors import NotReady, ProtocolError, RemoteError, RequestTimeout, TransportError, Unreachable
 from amusd_mp.runtime import Runtime
-from amusd_mp.session.hub import packages
+from amusd_mp.session.packages import packages
 from amusd_mp.session.pulse import Pulse, State
 from amusd_mp.session.refusals import to_error
 from amusd_mp.session.sender import Sender
@@ -69,6 +69,7 @@ class Link:
         on_lost: Callable[[Welcome | None], None],
         card: ModelCard | None = None,
         patience: float = limits.LIVENESS,
+        options: transport.TransportOptions | None = None,
     ) -> None:
         self.url = url
         self.sender = sender
@@ -78,6 +79,7 @@ class Link:
         self.counters: Counter[str] = Counter()
         self._runtime = runtime
         self._role = role
+        self._options = options
         self.card = card
         self._topic = client_topic(sender.incarnation)
         self._prefixes = (*prefixes, BEAT_TOPIC)
@@ -109,7 +111,7 @@ class Link:
     async def dial(self) -> None:
         """Resolve the address and prepare to talk. Raises AddressError."""
         if self._dialer is None:
-            self._dialer = await transport.dial(self.url)
+            self._dialer = await transport.dial(self.url, self._options)
             self._subscriptions = [self._dialer.subscribe(prefix) for prefix in self._prefixes]
 
     def subscribe(self, prefix: str) -> transport.Subscription:

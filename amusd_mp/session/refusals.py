@@ -5,6 +5,7 @@ from __future__ import annotations
 from amusd_mp.codec import DecodeError
 from amusd_mp.core.messages import ErrorCode, ErrorReply
 from amusd_mp.errors import (
+    AccessDenied,
     AmusdError,
     Busy,
     Mismatch,
@@ -40,7 +41,9 @@ def to_error(reply: ErrorReply, address: str) -> AmusdError:
         case ErrorCode.MISMATCH:
             # the replier's own value is `ours` on the wire; for the caller the two change places
             return Mismatch(text, field=reply.field, ours=reply.theirs, theirs=reply.ours)
-        case ErrorCode.MALFORMED | ErrorCode.PROTOCOL | ErrorCode.FORBIDDEN:
+        case ErrorCode.FORBIDDEN:
+            return AccessDenied(text, address=address)
+        case ErrorCode.MALFORMED | ErrorCode.PROTOCOL:
             return ProtocolError(text)
         case ErrorCode.INTERNAL:
             return RemoteError(text, address=address)

@@ -78,7 +78,7 @@ class InProcessCluster:
         """Connect a client to the verify node; arguments as for `amusd_mp.connect`."""
         from amusd_mp.client.client import connect
 
-        return connect(self.url, **{"runtime": self._runtime, **kwargs})
+        return connect(self.url, **{"runtime": self._runtime, **self.deployment.keys(), **kwargs})
 
     async def start(self, name: str) -> Node:
         """Start a node that is not running and return it once it is ready. Raises what its `open` and `load` raise."""

@@ -21,10 +21,10 @@ KEYS = {
     "nodes": {
         *("role", "model", "device", "dtype", "host", "listen", "address", "dial", "threads", "cores"),
         *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "fixed_shapes", "pad_layers"),
-        *("draft_temperature", "api_key", "api_key_from", "restart"),
+        *("draft_temperature", "api_key", "api_key_from", "key", "restart"),
     },
     "speculation": {"strategy", "lookahead"},
-    "security": {"insecure"},
+    "security": {"insecure", "server_key", "allow", "client_key"},
 }
 
 
