@@ -8,14 +8,13 @@ fault and the remedy.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from array import array
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from amusd_mp.core.ledger import Ledger, Refusal
-from amusd_mp.core.limits import LOOKAHEAD_MAX, PAGE_CHARACTERS, PAGE_TOKENS, PROMPT_TOKENS
+from amusd_mp.core.limits import LOOKAHEAD_MAX, PAGE_CHARACTERS, PAGE_TOKENS, PROMPT_TOKENS, REQUEST_TIMEOUT
 from amusd_mp.core.messages import (
     Cancel,
     Cancelled,
@@ -42,8 +41,10 @@ from amusd_mp.core.model import ModelCard, Tokenizer
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import Speculation, problem
 from amusd_mp.core.verify import VerifyCore
-from amusd_mp.core.verify_sequence import VerifySequence
+from amusd_mp.core.verify_sequence import VerifySequence, prompt_hash
 from amusd_mp.runtime import Executor, Runtime
+
+log = logging.getLogger(__name__)
 
 RETRY_AFTER = 0.5  # seconds a refused client should wait: a short answer's length
 READ_BEHIND = 8  # tokens that rejected ones are decoded behind
@@ -141,6 +142,22 @@ class Desk:
         self.count(sequence)
         self._on_work()
         return True
+
+    def end_all(self, finish: Finish) -> None:
+        """End every live sequence, and admit none from now on."""
+        self.draining = True
+        for name in list(self._core.live):
+            self.end(name, finish)
+
+    async def settle(self) -> None:
+        """Wait until every request that is being tokenized has its answer, a refusal once this node drains."""
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                while self._arriving:
+                    await asyncio.wait(list(self._arriving.values()))
+                    await asyncio.sleep(0)  # copies of a request learn of its end when this does, and answer next
+        except TimeoutError:
+            log.warning("%d requests are still being tokenized, and get no answer", len(self._arriving))
 
     def expire(self) -> list[str]:
         """End the sequences whose clients fell silent and return their names."""
@@ -282,8 +299,3 @@ class Desk:
             if finish is not None:
                 self.end(sequence.name, finish)
                 return
-
-
-def prompt_hash(ids: tuple[int, ...]) -> str:
-    """Return 16 hex digits that tell prompts apart in a log."""
-    return hashlib.blake2b(array("I", ids).tobytes(), digest_size=8).hexdigest()
