@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
+import streaming
 from exactness import Reference, deployment, prompts
+from streaming import WHOLE, Ending
 
 from amusd_mp import Client, GenerationResult, LocalCluster, SequenceLost
 from amusd_mp.core import limits
@@ -133,6 +136,36 @@ async def test_a_stopped_draft_is_gone_until_it_continues(cluster: LocalCluster,
             os.kill(pid, signal.SIGCONT)
         await running.degraded(False)
         await running.accepted()
+
+
+async def test_a_stopped_client_alone_falls_behind_and_then_goes_on(
+    cluster: LocalCluster, reference: Reference
+) -> None:
+    (expected,) = await asyncio.to_thread(reference.answers, TEXTS[:1], TOKENS)
+    asks = json.dumps([{"prompt": TEXTS[0], "options": {"max_tokens": TOKENS}}])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, streaming.__file__, cluster.url, "1", asks), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+
+    async def ending() -> Ending:
+        async with asyncio.timeout(DEADLINE):
+            return Ending(**json.loads(await process.stdout.readline()))
+
+    try:
+        assert (await ending()).outcome == WHOLE
+        async with load(cluster, reference) as running:
+            process.send_signal(signal.SIGSTOP)
+            await running.fresh()
+            process.send_signal(signal.SIGCONT)
+        found = await ending()
+        while found.outcome != WHOLE:
+            assert found.outcome == "SequenceLost"  # on a machine so slow that its lease ran out meanwhile
+            found = await ending()
+        assert reference.differs(TEXTS[0], expected, tuple(found.ids)) in (None, "tie")
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_killed_verify_node_is_told_in_time_and_its_next_life_is_used(
