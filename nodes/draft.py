@@ -28,8 +28,9 @@ from amusd_mp.core.messages import (
     draft_topic,
 )
 from amusd_mp.core.model import Loaded
+from amusd_mp.core.params import problem
 from amusd_mp.core.replica import Contradiction, Replica
-from amusd_mp.errors import NodeFailed, NotReady, OperationalError, RequestTimeout, Unreachable
+from amusd_mp.errors import NodeFailed, NotReady, OperationalError, ProtocolError, RequestTimeout, Unreachable
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.security.keys import for_dialling
@@ -190,6 +191,8 @@ class DraftNode(Node):
                 pass
 
     def _commit(self, window: Committed | SyncPage) -> None:
+        if not self._readable(window.tokens):
+            return
         try:
             if self._core.commit(window):
                 self._want(window.sequence)
@@ -197,6 +200,14 @@ class DraftNode(Node):
             log.error("%s; starting over with this sequence", error)
             self._forget(window.sequence)
         self._work.set()
+
+    def _readable(self, tokens: tuple[int, ...]) -> bool:
+        """Return whether all ids are this model's: others would be the end of its device's context."""
+        assert self._loaded is not None
+        assert self._link is not None
+        readable = max(tokens, default=0) < self._loaded.model.card.fingerprint.vocabulary
+        self._link.counters["foreign_ids"] += not readable
+        return readable
 
     def _compare(self, beat: Beat) -> None:
         """Read the digest: fetch what is unknown or lags, drop what is gone."""
@@ -228,7 +239,8 @@ class DraftNode(Node):
     # ------------------------------------------------------------------------------------------ fetching
 
     def _want(self, name: str) -> None:
-        self._wanted[name] = None
+        if len(self._wanted) < limits.KEPT_SEQUENCES:  # what is left out now stands in the next digest
+            self._wanted[name] = None
         self._fetch.set()
 
     async def _fetch_wanted(self) -> None:
@@ -248,6 +260,15 @@ class DraftNode(Node):
                     log.error("%s; starting over with this sequence", error)
                     self._forget(name)
 
+    def _check(self, name: str, page: SyncPage) -> None:
+        """Raise ProtocolError for a page that no honest verify node sends, before anything of it reaches the device."""
+        assert self._loaded is not None
+        vocabulary = self._loaded.model.card.fingerprint.vocabulary
+        if page.sequence != name or not self._readable(page.tokens) or problem(page.params, vocabulary):
+            raise ProtocolError(f"the page of sequence {name} cannot be its own")
+        if name not in self._core.sequences and len(self._core.sequences) >= limits.KEPT_SEQUENCES:
+            raise ProtocolError(f"over {limits.KEPT_SEQUENCES} sequences at once")
+
     async def _sync(self, name: str) -> None:
         assert self._link is not None
         life = self._link.verify
@@ -258,11 +279,14 @@ class DraftNode(Node):
             page = await self._link.call(Sync(name, life, start), SyncPage)
             if self._link.verify != life:
                 return
+            self._check(name, page)
             if replica is None:
                 replica = Replica(page.prompt_length)
-            replica.merge(page)
+            news = replica.merge(page)
             if replica.length >= page.length:
                 break
+            if not news.tokens:
+                raise ProtocolError(f"a page of sequence {name} brings nothing, and is not the last")
         self._opened_in.setdefault(name, self._digest.cycle)
         self._core.open(page, replica)
         if replica.complete:

@@ -243,10 +243,13 @@ class Stream:
                 if self._board.link.lost:
                     self.fail(SequenceLost(f"the verify node at {self._board.link.url} {self._board.link.loss}"))
                 return
+            known = self._replica.length
             self._merge(page)
             self._behind = False
             if self._replica.length >= page.length:
                 return
+            if self._replica.length == known:
+                self.fail(ProtocolError(f"{self._board.link.url} sent a page that brings nothing and is not the last"))
 
     async def _ask(self, request: Sync) -> SyncPage:
         """Send a sync that `_stop_asking` may end: that raises TimeoutError."""

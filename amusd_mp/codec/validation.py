@@ -15,7 +15,21 @@ from typing import Any, Final, cast
 from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator
 
-from amusd_mp.core.limits import DIGEST_PAGE, IDENTIFIER, LOGPROBS, LOOKAHEAD_MAX, STOP_STRINGS, TOPIC_BYTES
+from amusd_mp.core.limits import (
+    AGES,
+    DIGEST_PAGE,
+    DIGEST_PAGES,
+    EVENTS,
+    IDENTIFIER,
+    KEPT_SEQUENCES,
+    LOGPROBS,
+    LOOKAHEAD_MAX,
+    NAME_CHARACTERS,
+    STOP_CHARACTERS,
+    STOP_STRINGS,
+    TOPIC_BYTES,
+    WINDOW_TREE,
+)
 from amusd_mp.core.messages import (
     Beat,
     Committed,
@@ -37,15 +51,17 @@ _IDENTIFIER: Final[Leaf] = {"str": {"pattern": rf"^[ -.0-~]{{1,{IDENTIFIER}}}$"}
 _OPTIONAL_IDENTIFIER: Final[Leaf] = {"str": {"pattern": rf"^[ -.0-~]{{0,{IDENTIFIER}}}$"}}
 _TOPIC: Final[Leaf] = {"str": {"pattern": rf"^[ -~]{{0,{TOPIC_BYTES}}}$"}}
 _TOKEN: Final[Leaf] = {"int": {"ge": 0, "lt": 1 << 31}}
-_TIME: Final[Leaf] = {"float": {"ge": 0.0, "allow_inf_nan": False}}
+_NAME: Final[Leaf] = {"str": {"max_length": NAME_CHARACTERS}}
+_CLOCK: Final[Leaf] = {"float": {"ge": -AGES, "le": AGES, "allow_inf_nan": False}}
+_TIME: Final[Leaf] = {"float": {"ge": 0.0, "le": AGES, "allow_inf_nan": False}}
 _PERIOD: Final[Leaf] = {"float": {"gt": 0.0, "allow_inf_nan": False}}
 _SHARE: Final[Leaf] = {"float": {"ge": 0.0, "le": 1.0, "allow_inf_nan": False}}
 _LOGPROB: Final[Leaf] = {"float": {"lt": math.inf, "allow_inf_nan": True}}  # -inf is an honest one, NaN is refused
 
 RULES: Final[Mapping[str, Leaf]] = {
     "sequence": _IDENTIFIER,
-    "sequences": _IDENTIFIER,
-    "unknown": _IDENTIFIER,
+    "sequences": {**_IDENTIFIER, "tuple": {"max_length": KEPT_SEQUENCES}},
+    "unknown": {**_IDENTIFIER, "tuple": {"max_length": KEPT_SEQUENCES}},
     "client": _IDENTIFIER,
     "node": _IDENTIFIER,
     "incarnation": _IDENTIFIER,
@@ -68,16 +84,24 @@ RULES: Final[Mapping[str, Leaf]] = {
     "confidence": {"int": {"ge": 0, "le": 100}},
     "origins": {"str": {"pattern": "^[arb-]*$"}},
     "digest": {"tuple": {"max_length": DIGEST_PAGE}},
-    "pages": {"int": {"ge": 1, "lt": 1 << 31}},
+    "pages": {"int": {"ge": 1, "le": DIGEST_PAGES}},
     "lookahead": {"int": {"ge": 1, "le": LOOKAHEAD_MAX}},
     "seed": {"int": {"ge": 0, "lt": 1 << 64}},
-    "stop": {"tuple": {"max_length": STOP_STRINGS}, "str": {"min_length": 1}},
-    "temperature": _TIME,
+    "stop": {"tuple": {"max_length": STOP_STRINGS}, "str": {"min_length": 1, "max_length": STOP_CHARACTERS}},
+    "temperature": {"float": {"ge": 0.0, "allow_inf_nan": False}},
     "top_p": {"float": {"gt": 0.0, "le": 1.0}},
     "min_p": _SHARE,
     "repetition_penalty": _PERIOD,
     "acceptance": _SHARE,
+    "name": _NAME,
+    "vocabulary_hash": _NAME,
+    "device": _NAME,
+    "dtype": _NAME,
+    "attention": _NAME,
     "seconds": _TIME,
+    "sent": _CLOCK,
+    "began": _CLOCK,
+    "ended": _CLOCK,
     "step_age": _TIME,
     "retry_after": _TIME,
     "beat": _PERIOD,
@@ -125,6 +149,10 @@ def _check_draft(body: Draft) -> str:
 
 
 def _check_window(window: Window) -> str:
+    if len(window.tokens) > WINDOW_TREE:
+        return f"a window of {len(window.tokens)} guesses; at most {WINDOW_TREE} are allowed"
+    if max(window.drafted, window.rollbacks) >= EVENTS:
+        return f"nobody drafts {EVENTS} tokens for one sequence"
     if window.confidence and len(window.confidence) != len(window.tokens):
         return "confidence and tokens differ in length"
     if window.parents is None:

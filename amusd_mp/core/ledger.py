@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from amusd_mp.core.limits import LEASE, RETAIN
+from amusd_mp.core.limits import KEPT_SEQUENCES, LEASE, RETAIN
 from amusd_mp.core.messages import DigestEntry, ErrorCode, ErrorReply, Submit
 from amusd_mp.core.verify_sequence import VerifySequence
 
@@ -78,6 +78,8 @@ class Ledger:
     def bury(self, name: str, now: float) -> None:
         """Remember that an id unknown here was cancelled, so that its submit is refused should it still arrive."""
         self.tombstones[name] = now + self._retain
+        if len(self.tombstones) > KEPT_SEQUENCES:  # nobody honest cancels so many; what is let go ends by its lease
+            del self.tombstones[next(iter(self.tombstones))]
 
     def expired(self, now: float) -> list[str]:
         """Forget what is too old and return the live sequences whose lease ran out.
@@ -88,12 +90,14 @@ class Ledger:
         gap = now - self._looked if self._looked is not None else 0.0
         self._looked = now
         stopped = gap if gap > self._lease / 4 else 0.0
-        out = []
+        out: list[str] = []
+        surplus = len(self.entries) - KEPT_SEQUENCES
         for name, entry in list(self.entries.items()):
             if entry.sequence.finish is not None:
                 entry.until = entry.until if entry.until is not None else now + self._retain
-                if now >= entry.until:
+                if now >= entry.until or surplus > 0:
                     del self.entries[name]
+                    surplus -= 1
             else:
                 entry.lease += stopped
                 if now >= entry.lease:

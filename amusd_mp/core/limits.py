@@ -34,6 +34,9 @@ LOOKAHEAD: Final = 16
 
 LOOKAHEAD_MAX: Final = 256
 
+WINDOW_TREE: Final = 1024
+"""Guesses in one draft's window: a chain as long as any lookahead, or a tree four times as large."""
+
 BEAT: Final = 0.25
 """Period of beats. A lost window is republished at this rate, so it bounds what one lost message costs."""
 
@@ -62,4 +65,24 @@ IDENTIFIER: Final = 40
 """Characters of a sequence, client or draft id; three of them and a prefix fit in a topic."""
 
 STOP_STRINGS: Final = 16
+
+STOP_CHARACTERS: Final = 1024
+"""Characters of one stop string. So much text may be held back, and comes in one publication when it was none."""
+
+NAME_CHARACTERS: Final = 1024
+"""Characters of a model's name, device and the like: a path fits."""
+
+EVENTS: Final = 1 << 31
+"""Bound of what is counted elsewhere and added up here, so that no sum outgrows an integer of the wire."""
+
+AGES: Final = 1e10
+"""Seconds, three centuries: bound of every time that a peer tells, so that no sum or quotient becomes infinite."""
+
+DIGEST_PAGES: Final = 256
+
+KEPT_SEQUENCES: Final = 4096
+"""Finished sequences, and tombstones, that a verify node keeps at most: the oldest go before their time."""
+
+PEERS: Final = 1024
+"""Diallers that a verify node knows at once."""
 LOGPROBS: Final = 20

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+SHOWN = 100
+"""Characters of a refused value that an error repeats."""
+
 
 class Strategy(StrEnum):
     """How draft and verify share the work of one sequence. The text is the same under all three."""
@@ -79,4 +82,10 @@ def problem(params: GenerationParams, vocabulary: int) -> tuple[str, str] | None
             f"must map ids below the vocabulary's {vocabulary} to values between -100 and 100",
         ),
     )
-    return next(((name, f"{name}={getattr(params, name)!r} {why}") for name, wrong, why in rules if wrong), None)
+    return next(((name, f"{name}={_short(getattr(params, name))} {why}") for name, wrong, why in rules if wrong), None)
+
+
+def _short(value: object) -> str:
+    """Return how a value reads, the beginning of a long one: a list of ids may be longer than an answer may be."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -39,11 +39,13 @@ def path_beyond(
                 return None
         return list(range(known, len(tokens)))
     node = ROOT
+    children: dict[int, list[int]] = {}
+    for i, parent in enumerate(parents):
+        children.setdefault(parent, []).append(i)
     for position in range(base, length):
-        step = (i for i, parent in enumerate(parents) if parent == node and tokens[i] == committed[position])
-        found = next(step, None)
+        found = next((i for i in children.get(node, ()) if tokens[i] == committed[position]), None)
         if found is None:
-            return [] if node not in parents else None
+            return [] if node not in children else None
         node = found
     return _deepest(node, parents)
 

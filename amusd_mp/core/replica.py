@@ -74,8 +74,16 @@ class Replica:
         """Forget version, end and counts: one life of the verify node told them. Committed tokens are every life's."""
         self.version, self.finish, self.counts = 0, None, None
 
+    def _check(self, window: Committed | SyncPage) -> None:
+        if isinstance(window, SyncPage) and window.prompt_length != self.prompt_length:
+            raise Contradiction(
+                f"sequence {window.sequence}: a prompt of {window.prompt_length} tokens, and before one of"
+                f" {self.prompt_length}"
+            )
+
     def merge(self, window: Committed | SyncPage) -> Delta:
         """Take a window or page in and return what it added. Raises Contradiction, and then changes nothing."""
+        self._check(window)
         if window.start > self.length:
             return Delta(gap=True)
         end = window.start + len(window.tokens)
@@ -91,6 +99,8 @@ class Replica:
         new_tokens = window.tokens[self.length - window.start :] if end > self.length else ()
         new_outputs = min(len(new_tokens), max(0, end - self.prompt_length))
         new_origins = window.origins[len(window.origins) - new_outputs :] if new_outputs else ""
+        if new_outputs and self.origins and bool(self.logprobs) != (window.logprobs is not None):
+            raise Contradiction(f"sequence {window.sequence}: only some of its tokens come with log probabilities")
         new_logprobs = None
         if window.logprobs is not None and new_outputs:
             new_logprobs = window.logprobs[len(window.logprobs) - new_outputs :]

@@ -170,6 +170,7 @@ class VerifySequence:
             overlap=overlap,
             degraded=tally.degraded,
         )
+        self.proposals = ProposalStore()  # it stays readable for a minute, and windows are of no use any more
 
     def committed(self) -> Committed:
         """Return the publication of the current state: the last output tokens and their text."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from amusd_mp.core.model import ModelCard
 from amusd_mp.errors import Mismatch
 
+SHOWN = 2000
+"""Characters of a value that a refusal repeats: more than an honest model's special ids take."""
+
 REMEDY = "both models must share one tokenizer"
 
 
@@ -20,9 +23,10 @@ def compare(ours: ModelCard, theirs: ModelCard) -> None:
         ("special_ids", mine.special_ids, other.special_ids),
     ):
         if a != b:
+            shown, wanted = str(b)[:SHOWN], str(a)[:SHOWN]
             raise Mismatch(
-                f"{theirs.name} cannot draft for {ours.name}: {field} is {b}, but must be {a}; {REMEDY}",
+                f"{theirs.name} cannot draft for {ours.name}: {field} is {shown}, but must be {wanted}; {REMEDY}",
                 field=field,
-                ours=str(a),
-                theirs=str(b),
+                ours=wanted,
+                theirs=shown,
             )

@@ -53,7 +53,8 @@ class Peer:
     node: str
     incarnation: str
     role: str
-    model: ModelCard | None
+    model: str  # not the whole card: what a stranger tells may be long
+    device: str
     heard: float
     key: str | None = None  # what it has proven, not what it says
     joined: bool = False
@@ -64,8 +65,8 @@ class Peer:
         return DraftStatus(
             node=self.node,
             incarnation=self.incarnation,
-            model=self.model.name if self.model else "",
-            device=self.model.device if self.model else "",
+            model=self.model,
+            device=self.device,
             age=now - self.heard,
             windows=self.windows,
             acceptance=acceptance,
@@ -277,10 +278,18 @@ class Hub:
         lives = [p for p in self.peers.values() if (p.node, p.role, p.key) == (envelope.node, hello.role, key)]
         for peer in lives:
             self._retire(peer)
+        if len(self.peers) >= limits.PEERS:
+            self._make_room()
+        name, device = (hello.model.name, hello.model.device) if hello.model else ("", "")
         self.peers[envelope.incarnation] = Peer(
-            envelope.node, envelope.incarnation, hello.role, hello.model, self._runtime.now(), key
+            envelope.node, envelope.incarnation, hello.role, name, device, self._runtime.now(), key
         )
-        log.info("%s %s joins (%s)", hello.role, envelope.node, hello.model.name if hello.model else "no model")
+        log.info("%s %s joins (%s)", hello.role, envelope.node, ascii(name)[1:-1] or "no model")
+
+    def _make_room(self) -> None:
+        """Let go of whoever was silent for longest, a draft only if there is nobody else."""
+        silent = min(self.peers.values(), key=lambda peer: (peer.role == "draft", peer.heard))
+        self._on_leave(self.peers.pop(silent.incarnation))
 
     def _retire(self, peer: Peer) -> None:
         """Retire a life for good: a newer one of the same node has come."""

@@ -15,7 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from amusd_mp.codec import DecodeError, OtherProtocol, UnknownType, decode, encode
-from amusd_mp.core.limits import LOGPROBS, LOOKAHEAD_MAX, PUBLICATION_BYTES, REQUEST_BYTES, STOP_STRINGS
+from amusd_mp.core.limits import (
+    AGES,
+    DIGEST_PAGES,
+    EVENTS,
+    KEPT_SEQUENCES,
+    LOGPROBS,
+    LOOKAHEAD_MAX,
+    NAME_CHARACTERS,
+    PUBLICATION_BYTES,
+    REQUEST_BYTES,
+    STOP_CHARACTERS,
+    STOP_STRINGS,
+    WINDOW_TREE,
+)
 from amusd_mp.core.messages import (
     TAGS,
     Barrier,
@@ -41,6 +54,7 @@ from amusd_mp.core.messages import (
     Tokenize,
     Window,
 )
+from amusd_mp.core.model import Fingerprint, ModelCard
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.step import TokenLogprob
 
@@ -64,6 +78,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     ),
     **dict.fromkeys(["beat", "liveness", "lease", "repetition_penalty", "top_p"], SHARES.filter(bool)),
     **dict.fromkeys(["seconds", "step_age", "retry_after", "temperature", "min_p", "acceptance"], SHARES),
+    **dict.fromkeys(["sent", "began", "ended"], st.floats(-AGES, AGES)),
     "topic": IDENTIFIERS.map(lambda each: f"d/{each}"),
     "lookahead": st.integers(1, LOOKAHEAD_MAX),
     "seed": st.integers(0, 2**64 - 1),
@@ -133,10 +148,12 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["ends"] = tuple(range(count))
         if values["logprobs"] is not None:
             values["logprobs"] = (TokenLogprob(-0.5, ((3, -math.inf),)),) * count
+    if kind is Window:
+        values["drafted"] %= EVENTS
+        values["rollbacks"] %= EVENTS
+        values["confidence"] = (100,) * count if values["confidence"] else ()
     if kind is Window and values["parents"] is not None:
         values["parents"] = tuple(range(-1, count - 1))
-    if kind is Window and values["confidence"]:
-        values["confidence"] = (100,) * count
     if kind is Submit:
         for spare in ("ids", "messages") if values["text"] is not None else ("messages",) if values["ids"] else ():
             values[spare] = None
@@ -145,8 +162,8 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     if kind is Tokenize:
         values["messages"] = None if values["text"] is not None else values["messages"] or ()
     if kind is Beat:
-        values["pages"] = values["page"] % 1000 + 1
-        values["page"] %= 1000
+        values["page"] %= DIGEST_PAGES
+        values["pages"] = values["page"] + 1
     if kind is StepTrace:
         values["began"], values["ended"] = sorted((values["began"], values["ended"]))
     return values
@@ -179,6 +196,7 @@ def unpacked(body: Message) -> dict[str, Any]:
 
 
 PARAMS = GenerationParams(max_tokens=8)
+CARD = ModelCard("m", Fingerprint(9, "h", ()), 99, (), 1, "cpu", "float32", "slot")
 SUBMIT = Submit("s", "00ff", "c", PARAMS, text="Hello")
 COMMITTED = Committed("s", 3, 10, (5, 6), 12, "a-", text="hi")
 DRAFT = Draft("00ff", (Window("s", 3, 12, (5, 6, 7), parents=(-1, 0, 0)),))
@@ -299,6 +317,16 @@ REFUSED: list[tuple[Message, str, object]] = [
     (DRAFT, "windows.0.parents", [-2, 0, 0]),
     (DRAFT, "windows.0.base", 2**63),
     (DRAFT, "seconds", -1.0),
+    # what is bounded so that neither a sum nor a store grows without end
+    (DRAFT, "windows.0.drafted", EVENTS),
+    (DRAFT, "windows.0.rollbacks", EVENTS),
+    (DRAFT, "windows.0.tokens", [1] * (WINDOW_TREE + 1)),
+    (DRAFT, "seconds", 1e11),
+    (DRAFT, "sent", -1e300),
+    (SUBMIT, "params.stop", ["x" * (STOP_CHARACTERS + 1)]),
+    (Renew("v", ("s",)), "sequences", ["s"] * (KEPT_SEQUENCES + 1)),
+    (Beat(NodeState.READY), "pages", DIGEST_PAGES + 1),
+    (Hello("draft", (1, 1), CARD), "model.name", "x" * (NAME_CHARACTERS + 1)),
     (Beat(NodeState.READY), "state", "sleeping"),
     (Beat(NodeState.READY), "page", 1),
     (Beat(NodeState.READY), "digest", [{"sequence": "s", "version": 1, "length": 2}] * 257),
