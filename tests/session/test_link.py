@@ -120,19 +120,40 @@ async def test_calls_are_repeated_until_somebody_answers(owner: Any, caller: Cal
     await owner.hub.listener.close()
 
 
-async def test_a_barrier_that_came_is_enough_although_its_hello_goes_unanswered(owner: Any, caller: Caller) -> None:
-    await caller.link.dial()
-    dialer: Any = caller.link._dialer
-    request = dialer.request
+class Lossy:
+    """Loses every answer to a hello that wants a barrier; the barrier itself comes. Counts those hellos."""
 
-    async def lose_answers_to_barriers(payload: bytes, timeout: float) -> bytes:
-        answer: bytes = await request(payload, timeout)
+    def __init__(self, link: Link) -> None:
+        dialer: Any = link._dialer
+        self.hellos = 0
+        self._request = dialer.request
+        dialer.request = self.request
+
+    async def request(self, payload: bytes, timeout: float) -> bytes:
+        answer: bytes = await self._request(payload, timeout)
         body = decode(payload).body
         if isinstance(body, Hello) and body.nonce:
+            self.hellos += 1
             await asyncio.sleep(timeout)
             raise RequestTimeout("its answer was lost")
         return answer
 
-    dialer.request = lose_answers_to_barriers
+
+async def test_a_barrier_that_came_is_enough_although_its_hello_goes_unanswered(owner: Any, caller: Caller) -> None:
+    await caller.link.dial()
+    lossy = Lossy(caller.link)
     await caller.link.open(5)
     assert caller.link.alive
+    assert lossy.hellos == 1
+
+
+async def test_another_life_is_told_although_no_answer_to_a_barriers_hello_ever_comes(
+    owner: Any, caller: Caller
+) -> None:
+    await caller.link.open(5)
+    lossy = Lossy(caller.link)
+    owner.hub.sender = Sender("verify", "life-2")
+    owner.hub.publish(BEAT_TOPIC, Beat(NodeState.READY))
+    await until(lambda: bool(caller.lost))
+    assert (caller.link.verify, caller.link.alive, lossy.hellos) == ("life-2", True, 1)
+    assert [welcome is not None for welcome in caller.lost] == [True]
