@@ -47,6 +47,7 @@ async def test_chaos(truth: Truth, seed: int) -> None:
         f"seed {seed}: {EVENTS} events in {time.monotonic() - began:.0f} s",
         "  happened: " + ", ".join(f"{count} {what}" for what, count in sorted(field.happened.items())),
         "  responses: " + ", ".join(f"{count} {what}" for what, count in outcomes.most_common()),
+        f"  whole ones that went on in a next life: {sum(each.resubmissions > 0 for each in field.endings)}",
         f"  longest silence of a stream that went on or ended: {max(each.waited for each in field.endings):.1f} s",
         "  memory at rest, MB: " + ", ".join(f"{who} {before[who]:.0f} -> {after[who]:.0f}" for who in before),
     ]

@@ -14,9 +14,9 @@ EVENTS = [
     Event(0.0, Kind.STOP, "client-0", 1.0),
     Event(0.2, Kind.KILL, "draft"),
     Event(0.2, Kind.KILL, "client-1"),
-    Event(0.3, Kind.STOP, "verify", 2.5),
+    Event(0.3, Kind.STOP, "verify", 1.0),
     Event(0.0, Kind.KILL, "verify"),
-    Event(0.2, Kind.STOP, "draft", 2.5),
+    Event(0.2, Kind.STOP, "draft", 1.0),
     Event(0.0, Kind.RESTART, "client-2"),
 ]
 

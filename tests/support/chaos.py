@@ -32,7 +32,7 @@ import amusd_mp
 from amusd_mp import LocalCluster
 from amusd_mp.launcher.keeper import Backoff
 
-DEADLINE = 90.0
+DEADLINE = 120.0
 """Seconds in which what was disturbed must be as before: a node loads anew, and leases run out."""
 
 PARTIES = {"draft": 3, "verify": 3, "client-0": 1, "client-1": 1, "client-2": 1, "client-3": 1}
@@ -171,7 +171,9 @@ class Arena:
         tasks: list[asyncio.Task[None]] = []
         try:
             for number in range(self.tasks):
-                work = stream_on(self.cluster.url, self.asks, 1000 * self.seed + number, self.endings.append)
+                work = stream_on(
+                    self.cluster.url, self._asks_of(number), 1000 * self.seed + number, self.endings.append
+                )
                 tasks.append(asyncio.create_task(work, name=f"task client {number}"))
             for number in range(self.processes):
                 await self._start(f"client-{number}")
@@ -180,23 +182,41 @@ class Arena:
         finally:
             for task in tasks:
                 task.cancel()
-            for process in self._clients.values():
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            await asyncio.gather(*(self._end(name, signal.SIGTERM) for name in self._clients))
             await asyncio.gather(*tasks, *self._readers, return_exceptions=True)
-            for process in self._clients.values():
-                await process.wait()
+
+    def _asks_of(self, number: int) -> list[dict[str, Any]]:
+        """Return the requests of a client; every other one has a next life of the verify node go on with them."""
+        return [{**ask, "options": {**ask["options"], "resubmit": number % 2 == 1}} for ask in self.asks]
 
     async def _start(self, name: str) -> None:
         self._lives[name] += 1
         seed = self.seed * 10_000 + int(name[-1]) * 100 + self._lives[name]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, streaming.__file__, self.cluster.url, str(seed), json.dumps(self.asks)),
+            *(
+                sys.executable,
+                streaming.__file__,
+                self.cluster.url,
+                str(seed),
+                json.dumps(self._asks_of(int(name[-1]))),
+            ),
             stdout=asyncio.subprocess.PIPE,
         )
         self._clients[name] = process
         reader = asyncio.create_task(self._read(process), name=f"{name} is read")
         self._readers.add(reader)
+
+    async def _end(self, name: str, number: signal.Signals) -> None:
+        """End a client's process by a signal, and by force if that is not enough."""
+        process = self._clients[name]
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise AssertionError(f"{name} does not end within {DEADLINE:g} s of {number.name}") from None
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -218,9 +238,7 @@ class Arena:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGCONT)
             elif event.who in self._clients:
-                process = self._clients[event.who]
-                process.send_signal(signal.SIGKILL if event.kind is Kind.KILL else signal.SIGTERM)
-                await process.wait()
+                await self._end(event.who, signal.SIGKILL if event.kind is Kind.KILL else signal.SIGTERM)
                 await self._start(event.who)
             elif event.kind is Kind.KILL:
                 os.kill(pid, signal.SIGKILL)

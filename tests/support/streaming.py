@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +21,9 @@ from typing import Any
 import amusd_mp
 from amusd_mp.errors import OperationalError
 
-PATIENCE = 45.0
-"""Seconds without a chunk, an end or an error after which a stream counts as one that will not end."""
+PATIENCE = 90.0
+"""Seconds without a chunk, an end or an error after which a stream counts as one that will not end: a next life of the
+verify node is waited for for a minute, and may be killed while it loads."""
 
 WHOLE = "whole"
 ENDLESS, CONTRADICTED, BUG = "endless", "contradicted by its error", "an error that none may have"
@@ -37,6 +39,7 @@ class Ending:
     ids: tuple[int, ...]
     waited: float
     accepted: int = 0
+    resubmissions: int = 0
 
 
 async def stream_on(url: str, asks: Sequence[dict[str, Any]], seed: int, tell: Callable[[Ending], None]) -> None:
@@ -73,7 +76,7 @@ async def read(client: amusd_mp.Client, number: int, ask: dict[str, Any]) -> End
                     return Ending(number, ENDLESS, tuple(ids), PATIENCE)
                 waited, since = max(waited, time.monotonic() - since), time.monotonic()
                 ids += chunk.token_ids
-            accepted = (await stream.result()).stats.accepted
+            result = await stream.result()
     except OperationalError as error:
         carried: tuple[int, ...] = getattr(error, "token_ids", None) or tuple(ids)
         right = list(carried[: len(ids)]) == ids
@@ -81,7 +84,8 @@ async def read(client: amusd_mp.Client, number: int, ask: dict[str, Any]) -> End
         return Ending(number, type(error).__name__ if right else CONTRADICTED, carried, waited)
     except Exception as error:  # told, since a task's own end would go unseen
         return Ending(number, f"{BUG}: {error!r}", tuple(ids), waited)
-    return Ending(number, WHOLE, tuple(ids), max(waited, time.monotonic() - since), accepted)
+    waited = max(waited, time.monotonic() - since)
+    return Ending(number, WHOLE, tuple(ids), waited, result.stats.accepted, result.resubmissions)
 
 
 def print_ending(ending: Ending) -> None:
@@ -89,5 +93,12 @@ def print_ending(ending: Ending) -> None:
     print(json.dumps(asdict(ending)), flush=True)  # noqa: T201  # what this program is for
 
 
+async def main(url: str, seed: str, asks: str) -> None:
+    """Stream until SIGTERM, which ends everything that runs on the nodes, too."""
+    streaming = asyncio.create_task(stream_on(url, json.loads(asks), int(seed), print_ending), name="streams")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, streaming.cancel)
+    await asyncio.wait({streaming})
+
+
 if __name__ == "__main__":
-    asyncio.run(stream_on(sys.argv[1], json.loads(sys.argv[3]), int(sys.argv[2]), print_ending))
+    asyncio.run(main(*sys.argv[1:]))
