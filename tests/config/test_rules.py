@@ -118,3 +118,42 @@ def test_a_gateway_binds_loopback_unless_told_and_may_leave_it_with_a_key(tmp_pa
 def test_what_belongs_to_a_gateway_alone(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="gateway"):
         deployment(tmp_path, verify=changes)
+
+
+KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+
+
+def test_keys_satisfy_the_rule_for_listening_and_their_files_resolve(tmp_path: Path) -> None:
+    keys = (f"security.server_key={KEY}", "security.allow=allow.toml", "security.client_key=c.key")
+    verify: dict[str, object] = {"listen": "tcp://10.0.0.1:1", "key": "v.key"}
+    made = deployment(tmp_path, *keys, verify=verify, draft={"key": "sub/d.key"})
+    here, set_from = str(tmp_path / "v.key"), Path.cwd()
+    assert made.node("verify").key == here
+    assert made.keys("draft") == {"key": str(tmp_path / "sub" / "d.key"), "server_key": KEY}
+    assert made.keys() == {"key": str(set_from / "c.key"), "server_key": KEY}
+    assert deployment(tmp_path, *keys, verify=verify).keys("draft") == made.keys()
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["security.allow=a.toml"], r"security\.server_key: is missing, and security\.allow has no effect"),
+        (["nodes.draft.key=d.key"], r"security\.server_key: is missing, and nodes\.draft\.key has no effect"),
+        ([f"security.server_key={KEY}", "security.allow=a", "nodes.draft.key=d"], r"nodes\.verify\.key: is missing"),
+        ([f"security.server_key={KEY}", "security.allow=a", "nodes.verify.key=v"], r"nodes\.draft\.key: is missing"),
+        (
+            [f"security.server_key={KEY}", "nodes.draft.key=d", "nodes.verify.key=v"],
+            r"security\.allow: is missing; write a file of the public keys",
+        ),
+        (["security.server_key=short"], r"security\.server_key: 'short' is no public key; it has 40 characters"),
+    ],
+)
+def test_half_a_lock_is_none(tmp_path: Path, sets: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        deployment(tmp_path, *sets)
+
+
+def test_keys_do_not_cover_a_gateways_http(tmp_path: Path) -> None:
+    keys = (f"security.server_key={KEY}", "security.allow=a", "security.client_key=c", "nodes.verify.key=v")
+    with pytest.raises(ConfigError, match=r"nodes\.web\.listen: .*ask for an api_key, or accept"):
+        deployment(tmp_path, *keys, web={"role": "gateway", "dial": "verify", "listen": "http://0.0.0.0:1"})
