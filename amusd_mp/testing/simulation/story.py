@@ -32,6 +32,10 @@ EVERYTHING: Final = 400.0
 """Virtual seconds after which a whole run counts as one that will not end."""
 
 
+RESTART: Final = 1.0
+"""Virtual seconds after which a node that failed is started again."""
+
+
 class Nodes(InProcessCluster):
     """A cluster whose nodes are parties of a simulated network."""
 
@@ -66,6 +70,7 @@ class Story:
         self._nodes.network = self._network
         self._lives: Counter[str] = Counter()
         self._hang: dict[str, float] = {}
+        self._served = False  # every client is done
         self.readers = Readers(scenario, url, self._network, self.chronicle)
 
     # ------------------------------------------------------------------------------------------ the run
@@ -76,10 +81,15 @@ class Story:
             async with asyncio.timeout(EVERYTHING):
                 with self._network.open():
                     async with self._nodes:
-                        async with asyncio.TaskGroup() as tasks:
-                            tasks.create_task(self._incidents(tasks), name="incidents")
-                            for plan in self.scenario.clients:
-                                self.readers.begin(tasks, plan)
+                        supervising = asyncio.create_task(self._supervise(), name="supervisor")
+                        try:
+                            async with asyncio.TaskGroup() as tasks:
+                                tasks.create_task(self._incidents(tasks), name="incidents")
+                                for plan in self.scenario.clients:
+                                    self.readers.begin(tasks, plan)
+                        finally:
+                            self._served = True
+                            await supervising
                         await self._quiet()
         except TimeoutError:
             raise Breach(f"the run is not over after {EVERYTHING:g} s") from None
@@ -160,6 +170,15 @@ class Story:
             )
         return seconds
 
+    async def _supervise(self) -> None:
+        """Start a node again that ended by itself, as the launcher does; until every client is served."""
+        while not self._served:
+            await asyncio.sleep(limits.BEAT)
+            for name in self._nodes.deployment.nodes:
+                if name not in self._nodes.nodes and self._check_failure(name):
+                    await asyncio.sleep(RESTART)
+                    await self._up(name)
+
     async def _up(self, name: str) -> None:
         """Start a node if it is not running."""
         if name not in self._nodes.nodes:
@@ -167,14 +186,15 @@ class Story:
             self.chronicle.note(name, "starts")
             await self._nodes.start(name)
 
-    def _check_failure(self, name: str) -> None:
+    def _check_failure(self, name: str) -> bool:
+        """Return whether a node failed as nodes may since this was last asked. Raises what it may not fail with."""
         failure = self._nodes.failed(name)
         if failure is None:
-            return
-        if isinstance(failure, errors.NodeFailed):
-            self.chronicle.note(name, f"failed: {failure}")
-        else:
+            return False
+        if not isinstance(failure, errors.NodeFailed):
             raise failure
+        self.chronicle.note(name, f"failed: {failure}")
+        return True
 
     # ------------------------------------------------------------------------------------------ incidents
 
