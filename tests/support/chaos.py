@@ -261,11 +261,11 @@ class Arena:
 
 
 @asynccontextmanager
-async def arena(truth: Truth, seed: int, processes: int = 4, tasks: int = 4) -> AsyncIterator[Arena]:
+async def arena(asks: Sequence[Ask], seed: int, processes: int = 4, tasks: int = 4) -> AsyncIterator[Arena]:
     """Run a pair whose nodes are started again when they fail."""
     nodes: Any = deployment("bundled:draft", max_sequences=processes + tasks, restart="on-failure")
     nodes["nodes"]["draft"]["restart"] = "on-failure"
-    wanted = [{"prompt": ask.prompt, "options": ask.options} for ask in truth.asks]
+    wanted = [{"prompt": ask.prompt, "options": ask.options} for ask in asks]
     async with LocalCluster(nodes, backoff=Backoff(first=0.1, factor=1.0)) as cluster:
         yield Arena(cluster, wanted, seed, processes, tasks)
 
