@@ -1,6 +1,7 @@
 """Rule: a million hostile messages end no process, let no exception escape, cost no memory and change no text.
 
-Run by `make soak`, not by `make test`: it takes minutes. `AMUSD_MP_FUZZ` is how many messages, `AMUSD_MP_SEED` the seed; a failing batch is kept in a file, which `AMUSD_MP_REPLAY=lane:FILE` sends again. docs/soak.md has a run's figures.
+Run by `make soak`, not by `make test`: it takes minutes. `AMUSD_MP_FUZZ` is how many messages, `AMUSD_MP_SEED` the
+seed; a failing batch is kept in a file, which `AMUSD_MP_REPLAY=lane:FILE` sends again. Figures: docs/soak.md.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ async def test_a_million_hostile_messages() -> None:
         f" {siege.answers['requests.refusals']} with a refusal",
         "  counted by the verify node: " + ", ".join(f"{count} {what}" for what, count in counted.items() if count),
         "  memory, MiB: " + ", ".join(f"{who} {before[who]:.0f} -> {after[who]:.0f}" for who in before),
-        f"  texts read meanwhile: {siege.texts}, all exact ({siege.ties} near-ties excused)",
+        f"  texts read meanwhile: {siege.texts}, all exact ({siege.ties} near-ties excused);"
+        f" {siege.interrupted} ended by a typed error",
     ]
     print("\n" + "\n".join(lines))  # noqa: T201  # the figures are what this file is run for
+    assert siege.interrupted <= siege.texts / 20
     assert all(after[who] <= before[who] + GROWN for who in before), (before, after)

@@ -1,11 +1,11 @@
 """A process that stands between a verify node and its peers, and sends hostile bytes to every socket there is.
 
-    python attacker.py '{"url": ..., "seed": 1, "kept": "FILE"}'
+    python attacker.py '{"url": ..., "seed": 1}'
 
 It prints one JSON line with the URL to dial instead of the verify node's, then reads orders, one JSON line each
 (`{"lane": "requests", "count": 500}`), and answers each with figures. All that passes through is recorded, and the
-records are what it mutates. The payloads of the last order are in the file `kept`, to be sent again by
-`{"lane": ..., "replay": FILE}`. Lanes:
+records are what it mutates. `{"lane": "keep", "file": ...}` writes the payloads of the last order down, which
+`{"lane": ..., "replay": FILE}` sends again. Lanes:
 
 requests       DEALERs at the verify node's ROUTER, all frames and payloads; every well-framed one must be answered
 windows        PUBs at its SUB: drafts that said hello, the real draft's own identity, and strangers
@@ -181,6 +181,10 @@ class Attacker:
         """Carry out one order and return its figures."""
         self._orders += 1
         lane = order["lane"]
+        if lane == "keep":
+            kept = [(at, [each.hex() for each in frames]) for at, frames in self.sent]
+            Path(order["file"]).write_text(json.dumps(kept))
+            return {}
         if lane == "records":
             self.pass_on()
             return {kind: len(kept) for kind, kept in self.records.items()}
@@ -384,8 +388,6 @@ def main() -> None:
             figures = attacker.obey(json.loads(line))
         except TimeoutError as error:
             figures = {"failed": str(error)}
-        with open(options["kept"], "w") as kept:
-            json.dump([(at, [each.hex() for each in frames]) for at, frames in attacker.sent], kept)
         print(json.dumps(figures), flush=True)  # noqa: T201
 
 

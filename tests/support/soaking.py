@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field
 
 from amusd_mp import Client
-from amusd_mp.errors import Busy
+from amusd_mp.errors import Busy, RequestTimeout
 
 LENGTHS = (1, 2, 3, 5, 8, 8, 13, 21, 34)
 DEADLINE = 120.0
@@ -52,7 +52,7 @@ class Load:
             async with client.stream(prompt, max_tokens=400, timeout=DEADLINE) as stream:
                 await anext(stream)
         elif way == "timeout":
-            with contextlib.suppress(TimeoutError, Busy):  # too soon for a room, too
+            with contextlib.suppress(TimeoutError, Busy, RequestTimeout):  # also before it was admitted
                 await client.generate(prompt, max_tokens=400, ignore_eos=True, timeout=0.05)
         else:
             asked = asyncio.Event()
