@@ -211,6 +211,13 @@ class FaultyListener(_FaultyEndpoint, Listener):
     def serve(self, handler: Handler) -> None:
         self._listener.serve(handler)
 
+    @property
+    def denied(self) -> Mapping[str, int]:
+        return self._listener.denied
+
+    async def readmit(self) -> None:
+        await self._listener.readmit()
+
 
 class FaultyDialer(_FaultyEndpoint, Dialer):
     """A dialler on a bad link."""
@@ -268,6 +275,7 @@ class FaultyTransport(Transport):
 
     def __init__(self, inner: Transport, faults: Faults) -> None:
         self.scheme = inner.scheme
+        self.authenticates = inner.authenticates
         self.faults = faults
         self._inner = inner
 
