@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from amusd_mp.client.client import connect
 from amusd_mp.core import limits
+from amusd_mp.core.messages import Cancel, Cancelled, Renew, Renewed, client_topic
 from amusd_mp.core.params import Speculation
 from amusd_mp.errors import OperationalError
+from amusd_mp.session.link import KEEPALIVE, Link
+from amusd_mp.session.sender import Sender
+from amusd_mp.tasks import task_group
 from amusd_mp.testing.cluster import InProcessCluster, deployment
 from amusd_mp.testing.simulation.interruption import Interruption
 from amusd_mp.testing.simulation.loop import run
@@ -27,12 +32,12 @@ SOON = 3 * limits.BEAT
 """Seconds in which a client that can still talk has its sequences cancelled; without that it would take a lease."""
 
 
-def make() -> InProcessCluster:
+def make(drafts: int = 1) -> InProcessCluster:
     models = {
         "truth": lambda: Stub.of(SimulatedModel(TRUTH, StepCost(0.01), ROWS)),
         "guess": lambda: Stub.of(SimulatedModel(Tokens(5, 0.7, dice=3), StepCost(0.004), ROWS)),
     }
-    nodes = deployment("truth", ["guess"], url="inproc://cancellation", speculation=Speculation(lookahead=4))
+    nodes = deployment("truth", ["guess"] * drafts, url="inproc://cancellation", speculation=Speculation(lookahead=4))
     return InProcessCluster(nodes, models, runtime=VirtualRuntime("cancellation"))
 
 
@@ -105,7 +110,52 @@ def play(interruption: Interruption) -> None:
         run(story())
 
 
-def at_every_await(task: str, **how: Any) -> None:
+def play_session(interruption: Interruption) -> None:
+    """Run a link alone against a verify node: the session layer without a client around it."""
+    network = Network("cancellation", Weather(delay=(0.001, 0.001)))
+
+    async def converses(link: Link) -> None:
+        """Do all that a link can do, its background included."""
+        try:
+            async with task_group() as tasks:
+                background = tasks.create_task(link.run(), name="link runs")
+                await link.open(5.0)
+                life = link.verify
+                for number in range(2):
+                    await link.call(Cancel(f"unknown-{number}", life), Cancelled)
+                await link.call(Renew(life, ("unknown-0",)), Renewed)
+                await asyncio.sleep(1.5 * KEEPALIVE)  # a hello by itself
+                background.cancel()
+        finally:
+            await link.close()
+
+    def make_link(url: str, name: str) -> Link:
+        ignore: Any = lambda *_: None  # noqa: E731
+        runtime = VirtualRuntime(name)
+        sender = Sender(name, runtime.new_id())
+        topics = (client_topic(sender.incarnation),)
+        return Link(url, sender, runtime, role="client", prefixes=topics, on_publication=ignore, on_lost=ignore)
+
+    async def story() -> None:
+        async with make(drafts=0) as cluster:
+            link = make_link(cluster.url, "one")
+            user = asyncio.create_task(converses(link), name="session")
+            await asyncio.wait([user], timeout=30.0)
+            assert user.done(), "the session does not end"
+            if interruption.struck:
+                assert user.cancelled(), "the session swallowed its cancellation"
+            else:
+                user.result()
+            assert not link._barriers
+            assert not held(cluster)
+            await converses(make_link(cluster.url, "two"))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with interruption, network.open(), network.being("all"):
+        run(story())
+
+
+def at_every_await(task: str, play: Callable[[Interruption], None] = play, **how: Any) -> None:
     """Strike at each await of a task, one play for each."""
     whole = Interruption(task, **how)
     play(whole)
@@ -135,6 +185,16 @@ def at_every_await(task: str, **how: Any) -> None:
 )
 def test_a_cancellation_at_every_await_leaves_nothing(task: str, late: bool) -> None:
     at_every_await(task, late=late)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["while it waits", "as what it waits for comes"])
+def test_a_session_that_is_cancelled_at_any_await_leaves_nothing(late: bool) -> None:
+    at_every_await("session", play_session, late=late)
+
+
+def test_a_session_that_is_cancelled_while_its_link_is_anywhere_leaves_nothing() -> None:
+    for parts in ("link runs", "client listens", "client greets", "client watches"):
+        at_every_await(parts, play_session, victim="session")
 
 
 @pytest.mark.parametrize(
