@@ -33,6 +33,8 @@ reproducible: $(VENV)/.test ## How often 16-bit texts change with timing, and wh
 soak: $(VENV)/.test ## The long runs against faults
 	$(BIN)/amusd-mp simulate --seeds 10000 --jobs $(JOBS)
 	$(BIN)/python -m pytest -q -s tests/chaos_full.py
+	$(BIN)/python -m pytest -q -s tests/fuzz_full.py
+	$(BIN)/python -m pytest -q -s tests/soak_full.py
 
 # Benchmarks: with nothing else running, at 30 ms a verify step about 70, 150 and 15 minutes. PROMPTS and REPEATS shorten.
 PROMPTS ?= 24
