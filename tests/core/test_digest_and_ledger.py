@@ -116,3 +116,18 @@ def test_a_finished_sequence_stays_readable_for_its_time() -> None:
     with pytest.raises(Refusal) as refusal:
         ledger.find("s")
     assert refusal.value.reply.code is ErrorCode.UNKNOWN
+
+
+def test_what_strangers_cancel_or_finish_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amusd_mp.core.ledger.KEPT_SEQUENCES", 3)
+    ledger = Ledger()
+    for number in range(9):
+        ledger.bury(f"unknown-{number}", now=0)
+        ended = sequence(f"s-{number}")
+        ended.finish = Finish.STOP
+        ledger.admit(submit(f"s-{number}"), ended, now=0)
+    live = sequence("live")
+    ledger.admit(submit("live"), live, now=0)
+    assert ledger.expired(now=0.25) == []
+    assert list(ledger.tombstones) == ["unknown-6", "unknown-7", "unknown-8"]
+    assert list(ledger.entries) == ["s-7", "s-8", "live"]

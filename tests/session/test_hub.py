@@ -136,3 +136,16 @@ async def test_junk_is_answered_and_counted(owner: Any, payload: bytes) -> None:
     assert isinstance(reply, ErrorReply)
     assert reply.code in (ErrorCode.MALFORMED, ErrorCode.PROTOCOL)
     assert sum(owner.hub.counters.values()) == 1
+
+
+async def test_a_crowd_of_strangers_is_bounded_and_drafts_stay(owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PEERS", 3)
+    await owner.greet(Sender("draft", "d1"))
+    for number in range(9):
+        assert isinstance(await owner.greet(Sender(f"c{number}", f"life-c{number}"), role="client"), Welcome)
+    assert set(owner.hub.peers) == {"d1", "life-c7", "life-c8"}
+
+
+async def test_what_is_too_long_to_be_said_is_counted(owner: Any) -> None:
+    owner.hub.publish("trace/x", Barrier("x" * limits.PUBLICATION_BYTES))
+    assert dict(owner.hub.counted())["unsaid"] == 1
