@@ -58,6 +58,7 @@ class GatewayNode(Node):
             self.context.runtime,
             key=self._key(),
             began=time.time(),
+            resubmit=self.context.config.resubmit,
             connect=partial(connect, **self.context.deployment.keys(self.context.name)),
         )
 

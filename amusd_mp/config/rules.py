@@ -43,6 +43,8 @@ def _needs(name: str, node: NodeConfig) -> Iterator[Finding]:
         yield ("nodes", name, "api_key"), "give either api_key or api_key_from"
     if node.role in (VERIFY, DRAFT) and (node.api_key or node.api_key_from):
         yield ("nodes", name, "api_key"), f"belongs to a gateway, and this one's role is {node.role}"
+    if node.role in (VERIFY, DRAFT) and node.resubmit:
+        yield ("nodes", name, "resubmit"), f"belongs to a gateway, and this one's role is {node.role}"
     if node.role != DRAFT and node.draft_temperature is not None:
         yield ("nodes", name, "draft_temperature"), f"belongs to draft nodes, and this one's role is {node.role}"
 

@@ -131,6 +131,10 @@ class NodeConfig(Section):
         min_length=1,
         description="file of the node's own secret key (`amusd-mp keys new`), on the host where it runs",
     )
+    resubmit: bool = Field(
+        default=False,
+        description="a gateway: when the verify node dies, responses wait up to a minute for its next life and go on",
+    )
     restart: Literal["never", "on-failure"] = Field(
         default="never",
         description="`on-failure`: `up` starts the node again when it fails after it was ready; else `never`",

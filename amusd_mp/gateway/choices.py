@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
+from amusd_mp.client.options import Options
 from amusd_mp.client.results import Chunk, GenerationResult
 from amusd_mp.client.stream import Stream
 from amusd_mp.core.messages import Finish
@@ -117,7 +118,8 @@ class Choices:
     async def _enter(self, asked: Asked) -> Stream:
         stack = self._places[asked.index] = AsyncExitStack()
         await stack.enter_async_context(self._upstream.place())
-        stream = self._upstream.client.stream(asked.prompt, **asked.options)
+        options: Options = {**asked.options, "resubmit": self._upstream.resubmit}
+        stream = self._upstream.client.stream(asked.prompt, **options)
         self._streams[asked.index] = await stack.enter_async_context(stream)
         return stream
 

@@ -37,13 +37,21 @@ class Server(uvicorn.Server):
 class Gateway:
     """Serves one verify node's deployment on one socket.
 
-    `key` is what its callers must know, `connect` how it reaches the verify node; `began` is Unix time.
+    `key` is what its callers must know, `connect` how it reaches the verify node, `resubmit` whether responses outlive
+    it; `began` is Unix time.
     """
 
     def __init__(
-        self, url: str, runtime: Runtime, *, key: str | None, began: float, connect: Connect = connect
+        self,
+        url: str,
+        runtime: Runtime,
+        *,
+        key: str | None,
+        began: float,
+        connect: Connect = connect,
+        resubmit: bool = False,
     ) -> None:
-        self.upstream = Upstream(url, runtime, connect)
+        self.upstream = Upstream(url, runtime, connect, resubmit)
         self.metrics = Metrics()
         self.live = Live(self.upstream, self.metrics, runtime)
         app = application(

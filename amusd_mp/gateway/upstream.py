@@ -29,10 +29,11 @@ Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
 
 class Upstream:
-    """Holds the client while there is one. `run` must be running."""
+    """Holds the client while there is one. `run` must be running. `resubmit` is the option of every response."""
 
-    def __init__(self, url: str, runtime: Runtime, connect: Connect = connect) -> None:
+    def __init__(self, url: str, runtime: Runtime, connect: Connect = connect, resubmit: bool = False) -> None:
         self.url = url
+        self.resubmit = resubmit
         self._connect = connect
         self.line = Line(1)  # as long as rows are not known, nobody is let through at once
         self._runtime = runtime

@@ -21,7 +21,7 @@ KEYS = {
     "nodes": {
         *("role", "model", "device", "dtype", "host", "listen", "address", "dial", "threads", "cores"),
         *("max_sequences", "max_length", "revision", "trust_remote_code", "attention", "fixed_shapes", "pad_layers"),
-        *("draft_temperature", "api_key", "api_key_from", "key", "restart"),
+        *("draft_temperature", "api_key", "api_key_from", "resubmit", "key", "restart"),
     },
     "speculation": {"strategy", "lookahead"},
     "security": {"insecure", "server_key", "allow", "client_key"},

@@ -114,7 +114,7 @@ def test_a_gateway_binds_loopback_unless_told_and_may_leave_it_with_a_key(tmp_pa
     assert "hush" not in repr(secret)
 
 
-@pytest.mark.parametrize("changes", [{"api_key": "x"}, {"listen": "http://127.0.0.1:1"}])
+@pytest.mark.parametrize("changes", [{"api_key": "x"}, {"resubmit": True}, {"listen": "http://127.0.0.1:1"}])
 def test_what_belongs_to_a_gateway_alone(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="gateway"):
         deployment(tmp_path, verify=changes)

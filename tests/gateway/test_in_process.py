@@ -20,7 +20,7 @@ from amusd_mp.gateway.numbers import total
 from amusd_mp.gateway.upstream import Upstream
 from amusd_mp.nodes.gateway import GatewayNode, bind
 from amusd_mp.testing.cluster import deployment
-from amusd_mp.testing.stub import Stub
+from amusd_mp.testing.stub import Stub, StubModel
 
 DEADLINE = 30.0
 ASK = {"model": "stub", "prompt": "abc", "max_tokens": 8, "temperature": 0}
@@ -152,3 +152,27 @@ def test_counts_of_several_sequences_add_up() -> None:
     one = Counts(3, 8, 4, 10, 4, (1, 2, 1), 20, 2, 1, 0, 1.0, 0.5, False)
     both = total([one, Counts(3, 2, 1, 1, 1, (0, 1), 1, 0, 0, 0, 3.0, 0.1, True)])
     assert (both.histogram, both.steps, both.degraded, round(both.overlap, 3)) == ((1, 3, 1), 5, True, 0.2)
+
+
+async def test_a_response_outlives_its_verify_node_where_the_gateway_is_told_to_resubmit() -> None:
+    stuck = Held(TRUTH, 4, VOCABULARY)
+    lives = iter([stuck])
+    models: Models = {"truth": lambda: Stub.of(next(lives, None) or StubModel(TRUTH, 4, VOCABULARY))}
+    try:
+        async with (
+            serving(0, models, resubmit=True) as (cluster, url),
+            httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http,
+        ):
+
+            async def connected() -> bool:
+                return (await http.get("/v1/models")).status_code == 200
+
+            await until(connected)
+            asking = asyncio.create_task(http.post("/v1/completions", json=ASK))
+            await until(stuck.entered.is_set)
+            await cluster.cut("verify")
+            await cluster.start("verify")
+            got = (await asking).json()["choices"][0]["text"]
+            assert got == "".join(chr(ord("a") + token % 26) for token in answer("abc", 8))
+    finally:
+        stuck.go.set()
