@@ -16,8 +16,7 @@ from ports import free_ports
 from stubs import until
 
 from amusd_mp.errors import AccessDenied, AddressError, RequestTimeout
-from amusd_mp.testing.conformance import DEADLINE, SOON, answered, connected, live, take
-from amusd_mp.testing.conformance import TransportConformance
+from amusd_mp.testing.conformance import DEADLINE, SOON, TransportConformance, answered, connected, live, take
 from amusd_mp.transport import (
     Credentials,
     Dialer,
