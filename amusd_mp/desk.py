@@ -8,7 +8,9 @@ fault and the remedy.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -41,7 +43,7 @@ from amusd_mp.core.model import ModelCard, Tokenizer
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import Speculation, problem
 from amusd_mp.core.verify import VerifyCore
-from amusd_mp.core.verify_sequence import VerifySequence, prompt_hash
+from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.runtime import Executor, Runtime
 
 log = logging.getLogger(__name__)
@@ -299,3 +301,8 @@ class Desk:
             if finish is not None:
                 self.end(sequence.name, finish)
                 return
+
+
+def prompt_hash(ids: tuple[int, ...]) -> str:
+    """Return 16 hex digits that tell prompts apart in a log."""
+    return hashlib.blake2b(array("I", ids).tobytes(), digest_size=8).hexdigest()

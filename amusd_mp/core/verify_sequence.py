@@ -6,8 +6,6 @@ always at least one short of the end (rule V7: the last committed token is fed b
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -230,8 +228,3 @@ class VerifySequence:
     def digest(self) -> DigestEntry:
         """Return this sequence's line in the digest."""
         return DigestEntry(self.name, self.version, self.length, self.finish is not None)
-
-
-def prompt_hash(ids: tuple[int, ...]) -> str:
-    """Return 16 hex digits that tell prompts apart in a log."""
-    return hashlib.blake2b(array("I", ids).tobytes(), digest_size=8).hexdigest()
