@@ -1,4 +1,4 @@
-"""Rule: a verify node that says anything at all ends a client's stream by a typed error in bounded time, or not at all."""
+"""Rule: whatever a verify node says, it ends a client's stream by a typed error in bounded time, or not at all."""
 
 from __future__ import annotations
 
@@ -72,4 +72,4 @@ async def test_lies_end_streams_by_typed_errors(liar: tuple[Liar, str]) -> None:
         except AmusdError:
             ended += 1
     assert lies.lies > ROUNDS
-    assert 0 < ended
+    assert ended > 0
