@@ -9,8 +9,9 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -26,16 +27,52 @@ class Executor(Protocol):
 
 
 class ThreadExecutor:
-    """One thread that owns a device, named so that a profiler shows whose it is."""
+    """One thread that owns a device, named so that a profiler shows whose it is.
+
+    Half as long on the way as a pool of one, and a step goes this way: no lock, no second future. The thread is a
+    daemon, because a device that hangs must not keep a failed process from ending.
+    """
 
     def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
+        self._closed = False
+        Thread(target=self._work, name=name, daemon=True).start()
 
     async def run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        if self._closed:
+            raise RuntimeError("this executor is closed")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls.put((call, future))
+        return await future
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (item := self._calls.get()) is not None:
+            call, future = item
+            result: object = None
+            failure: BaseException | None = RuntimeError("closed before this call began") if self._closed else None
+            if failure is None:
+                try:
+                    result = call()
+                except BaseException as error:  # whoever waits decides what it means
+                    failure = error
+            try:
+                future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
+            except RuntimeError:
+                return  # the loop has ended, and with it everybody who waited
+            del item, call, future, result, failure  # nothing of a step outlives it while the thread waits
+
+
+def _settle(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(result)
 
 
 class Runtime:

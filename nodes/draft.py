@@ -24,7 +24,6 @@ from amusd_mp.core.messages import (
     Sync,
     SyncPage,
     Welcome,
-    Window,
     draft_topic,
 )
 from amusd_mp.core.model import Loaded
@@ -35,7 +34,7 @@ from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.security.keys import for_dialling
 from amusd_mp.session.link import Link
-from amusd_mp.session.quiet import undisturbed
+from amusd_mp.session.quiet import Quiet
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.trace import Tracer
 from amusd_mp.tasks import task_group
@@ -127,26 +126,31 @@ class DraftNode(Node):
         assert self._loaded is not None
         assert self._link is not None
         model, core, link = self._loaded.model, self._core, self._link
-        while True:
-            step = core.plan()
-            if step is None:
-                self._work.clear()
-                await self._work.wait()
-                continue
-            begun = self._tracer.begin(step)
-            self._step_began = self._runtime.now()
-            with undisturbed(link):
+        with Quiet(link) as quiet:
+            while True:
+                step = core.plan()
+                if step is None:
+                    self._work.clear()
+                    quiet.rest()  # what it hears may be work
+                    await self._work.wait()
+                    continue
+                begun = self._tracer.begin(step)
+                self._step_began = self._runtime.now()
+                quiet.begin()
                 result = await self._device.run(partial(model.run, step))
-            self._step_began = None
-            self._publish(core.apply(result), result.seconds)
-            if begun is not None:
-                link.publish(self._topic, self._tracer.drafted(begun, result))
+                self._step_began = None
+                quiet.end()
+                if core.apply(result):
+                    self._publish()
+                if begun is not None:
+                    link.publish(self._topic, self._tracer.drafted(begun, result))
 
-    def _publish(self, windows: list[Window], seconds: float = 0.0) -> None:
-        """Tell the leads that a step of `seconds` made, or repeat them."""
+    def _publish(self) -> None:
+        """Tell every lead. What is too much for one message goes by topics of their own: on each, the last says all."""
         assert self._link is not None
-        for part in shared_out(windows):
-            self._link.publish(self._topic, Draft(self._link.verify, part, seconds, self._runtime.now()))
+        for number, part in enumerate(shared_out(self._core.windows())):
+            topic = f"{self._topic}/{number}" if number else self._topic
+            self._link.publish(topic, Draft(self._link.verify, part, self._core.busy, self._runtime.now()))
 
     async def _join(self) -> None:
         """Find the verify node, however long it takes; only a refusal ends the node."""
@@ -172,7 +176,7 @@ class DraftNode(Node):
             if self._link.alive:
                 beat = Beat(NodeState.READY, steps=self._core.steps, step_age=age, busy=self._core.busy)
                 self._link.publish(self._topic, beat)
-                self._publish(self._core.windows())
+                self._publish()
             await asyncio.sleep(limits.BEAT)
 
     # ------------------------------------------------------------------------------------------ what arrives

@@ -49,7 +49,7 @@ from amusd_mp.runtime import OnProgress
 from amusd_mp.security.guard import Guard
 from amusd_mp.session.fitness import compare
 from amusd_mp.session.hub import Hub, Peer
-from amusd_mp.session.quiet import undisturbed
+from amusd_mp.session.quiet import Quiet
 from amusd_mp.session.report import report
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.trace import Tracer
@@ -156,27 +156,30 @@ class VerifyNode(Node):
         """Plan, run, settle, publish; until a drain is over."""
         assert self._loaded is not None
         assert self._hub is not None
-        model, core, hub, now = self._loaded.model, self._core, self._hub, self._runtime.now
-        while core.live or not self._draining:
-            step = core.plan(now())
-            if step is None:
-                await self._rest(core.wake_at)
-                continue
-            begun = self._tracer.begin(step, core.live)
-            self._step_began = now()
-            self._rounds.decided(self._step_began)
-            with undisturbed(hub):
+        model, core, now = self._loaded.model, self._core, self._runtime.now
+        with Quiet(self._hub) as quiet:
+            while core.live or not self._draining:
+                step = core.plan(now())
+                if step is None:
+                    self._work.clear()
+                    quiet.rest()  # what it hears may be work
+                    await self._rest(core.wake_at)
+                    continue
+                begun = self._tracer.begin(step, core.live)
+                self._step_began = now()
+                self._rounds.decided(self._step_began)
+                quiet.begin()
                 result = await self._device.run(partial(model.run, step))
-            self._step_began = None
-            self._rounds.elsewhere(result.seconds)
-            for sequence in core.apply(result, now()):
-                self._settle(sequence)
-            if begun is not None:
-                self._show(replace(self._tracer.verified(begun), node=self.context.name))
+                self._step_began = None
+                quiet.end()
+                self._rounds.elsewhere(result.seconds)
+                for sequence in core.apply(result, now()):
+                    self._settle(sequence)
+                if begun is not None:
+                    self._show(replace(self._tracer.verified(begun), node=self.context.name))
 
     async def _rest(self, until: float | None) -> None:
         """Sleep until something arrives, or until `until` on the runtime's clock."""
-        self._work.clear()
         began = self._runtime.now()
         try:
             async with asyncio.timeout_at(until):

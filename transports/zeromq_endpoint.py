@@ -69,6 +69,9 @@ class ZeromqEndpoint(Endpoint):
         self._held = True
         self._sub.pause()
 
+    def catch_up(self) -> None:
+        self._sub.drain()
+
     def release(self) -> None:
         self._held = False
         self._sub.resume()

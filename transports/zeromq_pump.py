@@ -91,11 +91,11 @@ class Pump:
             self._read_soon()
 
     def drain(self) -> None:
-        """Read what is there now, without waiting for the loop."""
-        if self._on_frames is not None and not self._paused and not self._closed:
-            while self._take_batch(self._on_frames) and not self._skipping:
+        """Read what is there now, without waiting for the loop; of a paused pump, too."""
+        if self._on_frames is not None and not self._closed:
+            while self._take_batch(self._on_frames, paused=self._paused) and not self._skipping:
                 pass
-            if self._skipping:
+            if self._skipping and not self._paused:
                 self._read_soon()  # nobody waits for what is only let go
 
     def close(self, linger: float) -> None:
@@ -127,10 +127,10 @@ class Pump:
         if self._on_idle is not None and not self._closed:
             self._on_idle()
 
-    def _take_batch(self, on_frames: OnFrames) -> bool:
-        """Read up to BATCH messages and tell whether there may be more."""
+    def _take_batch(self, on_frames: OnFrames, paused: bool = False) -> bool:
+        """Read up to BATCH messages, until somebody pauses this pump, and tell whether there may be more."""
         for _ in range(BATCH):
-            if self._paused or self._closed:
+            if self._paused > paused or self._closed:
                 return False
             try:
                 if self._skipping:

@@ -151,7 +151,7 @@ class DraftCore:
         return windows
 
     def windows(self) -> list[Window]:
-        """Return every lead again, for the beat: a lost window must not stall both sides."""
+        """Return every lead, to be told after each step and at each beat: a lost one must not stall both sides."""
         return [s.window() for s in self.sequences.values() if s.worth_sending]
 
     def _has_row(self, sequence: DraftSequence) -> bool:

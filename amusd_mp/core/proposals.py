@@ -154,6 +154,9 @@ class ProposalStore:
         `acceptance` is what to expect of a draft that is new to this sequence, `calibration` what it has shown on all.
         """
         held = self.by_draft.get(draft)
+        if held is not None and window == held.window:
+            held.number = max(number, held.number)  # said again, and no news
+            return False
         if held is None or number > held.number:
             self.all_missed = False
         if held is None:

@@ -62,6 +62,12 @@ class Tempo:
         self.acceptance = PRIOR
         self.calibration = Calibration()
         self.line = Line()
+        self._worked: float | None = None
+
+    def worked(self, total: float) -> float:
+        """Return for how long the device has computed since it last told, from its total in seconds."""
+        before, self._worked = self._worked, total
+        return 0.0 if before is None else max(0.0, total - before)
 
     @property
     def pace(self) -> float | None:

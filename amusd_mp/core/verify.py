@@ -140,7 +140,7 @@ class VerifyCore:
         if tempo is None:
             return 0
         arrived = tempo.line.arrived(message.sent, now)
-        self.overlap.draft_step(message.seconds, arrived)
+        self.overlap.draft_step(tempo.worked(message.seconds), arrived)
         return sum(self._consider(draft, number, window, tempo, arrived) for window in message.windows)
 
     def _consider(self, draft: str, number: int, window: Window, tempo: Tempo, arrived: float) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from amusd_mp import transport
-from amusd_mp.codec import DecodeError, OtherProtocol, UnknownType, decode
+from amusd_mp.codec import DecodeError, OtherProtocol, UnknownType, decode, holds_all
 from amusd_mp.core import limits
 from amusd_mp.core.ledger import Refusal
 from amusd_mp.core.messages import (
@@ -128,11 +128,27 @@ class Hub:
         """Hear nothing until `release`; requests are answered all the same."""
         self.listener.hold()
 
+    def catch_up(self) -> None:
+        """Hear at once everything that has arrived, and go on holding."""
+        self.listener.catch_up()
+        self._hear_waiting()
+
     def release(self) -> None:
         """Hear again, at once, everything that has arrived."""
         self.listener.release()
+        self._hear_waiting()
+
+    def _hear_waiting(self) -> None:
+        """Hear what is in the inbox; of messages that say all that those before them said, the last alone."""
+        waiting: list[transport.Received] = []
         while (received := self._subscription.get_nowait()) is not None:
-            self._hear(received)
+            waiting.append(received)
+        newest = {(each.peer, each.topic): each for each in waiting if holds_all(each.payload)}
+        for each in waiting:
+            if newest.get((each.peer, each.topic), each) is each or not holds_all(each.payload):
+                self._hear(each)
+            else:
+                self.counters["superseded"] += 1
 
     def publish(self, topic: str, body: Message) -> None:
         """Say something to whoever subscribes. What is too long to be said is counted: it can only repeat a draft's."""

@@ -243,10 +243,19 @@ class Link:
         if self._dialer is not None:
             self._dialer.hold()
 
+    def catch_up(self) -> None:
+        """Hear at once everything that has arrived, and go on holding."""
+        if self._dialer is not None:
+            self._dialer.catch_up()
+        self._hear_waiting()
+
     def release(self) -> None:
         """Hear again, at once, everything that has arrived."""
         if self._dialer is not None:
             self._dialer.release()
+        self._hear_waiting()
+
+    def _hear_waiting(self) -> None:
         for subscription in self._subscriptions:
             while (received := subscription.get_nowait()) is not None:
                 self._hear(received)

@@ -173,7 +173,9 @@ class PublishConformance(ConformanceBase):
             while (message := asleep.get_nowait()) is not None:
                 held.append(message.payload)
             assert len(held) <= 100
-            assert held == [b"%d" % n for n in range(len(held))]  # the newest are dropped, the oldest stay
+            numbers = [int(payload) for payload in held if payload.isdigit()]  # others are from before and after
+            assert numbers[:50] == list(range(50))  # the newest are dropped, the oldest stay
+            assert numbers == sorted(set(numbers))  # a transport may drop on the way, too, but never turns the order
 
     async def test_cancelling_get_in_a_tight_race_loses_nothing(self) -> None:
         source = random.Random(2)

@@ -142,6 +142,9 @@ class Endpoint(ABC):
         transport for which reading costs nothing may ignore this. Idempotent.
         """
 
+    def catch_up(self) -> None:  # noqa: B027  # as above
+        """Take what has arrived by now, and go on holding: it is in the inboxes when this returns."""
+
     def release(self) -> None:  # noqa: B027  # as above
         """Take publications again. What had arrived is in the inboxes when this returns. Idempotent."""
 

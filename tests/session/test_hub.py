@@ -15,12 +15,14 @@ from amusd_mp.core.messages import (
     Barrier,
     Beat,
     Cancel,
+    Draft,
     ErrorCode,
     ErrorReply,
     Hello,
     NodeState,
     StatusRequest,
     Welcome,
+    Window,
     draft_topic,
 )
 from amusd_mp.session.sender import Sender
@@ -149,3 +151,23 @@ async def test_a_crowd_of_strangers_is_bounded_and_drafts_stay(owner: Any, monke
 async def test_what_is_too_long_to_be_said_is_counted(owner: Any) -> None:
     owner.hub.publish("trace/x", Barrier("x" * limits.PUBLICATION_BYTES))
     assert dict(owner.hub.counted())["unsaid"] == 1
+
+
+async def test_of_windows_that_waited_the_last_of_each_draft_is_read_and_all_else_that_came(owner: Any) -> None:
+    one, two = Sender("one", "d1"), Sender("two", "d2")
+    await owner.greet(one)
+    await owner.greet(two)
+    owner.hub.hold()
+    for round_ in range(3):
+        for sender in (one, two):
+            window = Window("s", round_, 1, (5,))
+            for body in (Draft("life-1", (window,)), Beat(NodeState.READY, steps=round_)):
+                owner.hub._subscription.push(
+                    transport.Received(draft_topic(sender.incarnation), sender.seal(body), None)
+                )
+    owner.hub.catch_up()
+    windows = [(node, each.body.windows[0].version) for node, each in owner.heard if isinstance(each.body, Draft)]
+    beats = [(node, each.body.steps) for node, each in owner.heard if isinstance(each.body, Beat)]
+    assert windows == [("one", 2), ("two", 2)]
+    assert beats == [(node, steps) for steps in range(3) for node in ("one", "two")]
+    assert owner.hub.counters["superseded"] == 4

@@ -69,10 +69,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What one step of a draft has guessed: the leads of all sequences it was for, so one message a step.
+    """All that a draft has guessed and that is not committed yet: every lead on every sequence, once a step.
 
-    `verify` is the life of the verify node that is meant. `seconds` is what the step took, 0 for leads that are only
-    repeated; `sent` is the draft's own clock when it was published, good for differences alone.
+    So each says all that those before it on its topic said, and whoever finds several reads the last. `verify` is the
+    life of the verify node that is meant. `seconds` is how long the draft's device has computed so far; `sent` is its
+    own clock when it was published. Both are good for differences alone.
     """
 
     verify: str
