@@ -1,21 +1,20 @@
 """Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
 
-Step times are those of the recorded timeline, acceptance is alternating's measured one. The simulation draws acceptance
-independently from token to token, which no real draft's is; how far that carries shows in the strategies that wait for
-nothing (autoregressive and alternating), whose bounds stand beside the main one's.
+Step times are those of the recorded timeline. Which tokens the draft guesses is taken from alternating's rounds on the
+same prompts, token by token; the few that no round looked at are drawn with its acceptance. The simulated draft tells
+no confidence. How far the rest carries shows in the strategies that have nothing to decide (autoregressive and
+alternating), whose bounds stand beside the main one's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from amusd_mp.core.limits import LOOKAHEAD
 from amusd_mp.core.params import Strategy
 from amusd_mp.testing.simulation.pair import simulate_pair
-
-TOKENS: Final = 768
-"""Long enough for the schedule to settle; about a second of real time."""
 
 
 def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,10 +27,11 @@ def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
     cost = verify_cost(steps.get("verify_ms", {}))
     if acceptance is None or cost is None or not steps.get("draft_ms") or summary["settings"]["concurrency"] > 1:
         return dict(summary)
+    agreement = completed(summary.get("agreement") or (), acceptance)
     bounds: dict[str, Any] = {}
     for row in summary["rows"]:
         chosen = of_label(row["contender"])
-        if chosen is None or row["decode_ms"] is None:
+        if chosen is None or row["decode_total_ms"] is None:
             continue
         strategy, lookahead = chosen
         found = simulate_pair(
@@ -39,17 +39,23 @@ def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
             verify_ms_per_token=cost[1],
             draft_ms=steps["draft_ms"],
             acceptance=acceptance,
+            agreement=agreement,
             delay_ms=summary["settings"]["delay_ms"],
             strategy=strategy,
             lookahead=lookahead,
-            tokens=TOKENS,
         )
         bounds[row["contender"]] = {
             "ms_per_token": found.ms_per_token,
-            "share": found.ms_per_token / row["decode_ms"]["median"],
+            "share": found.ms_per_token / row["decode_total_ms"],
         }
     assumed = {"verify_ms": cost[0], "verify_ms_per_token": cost[1], "draft_ms": steps["draft_ms"]}
     return {**summary, "bounds": bounds, "bound_assumes": {**assumed, "acceptance": acceptance}}
+
+
+def completed(agreement: Sequence[str], acceptance: float) -> list[list[bool]]:
+    """Return for each response which tokens the draft guesses; what was not looked at is drawn with `acceptance`."""
+    dice = random.Random(1)
+    return [[dice.random() < acceptance if each == "?" else each == "1" for each in told] for told in agreement if told]
 
 
 def of_label(label: str) -> tuple[Strategy, int] | None:

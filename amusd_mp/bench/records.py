@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from amusd_mp.client.results import GenerationResult
 
 
+GUESSED = {Origin.ACCEPTED: "1", Origin.RECOVERED: "0"}
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One response. Times in seconds, as the client sees them; `first` is the time to the first token.
 
-    `steps` are the tokens that each step of the verify model yielded; empty where that is not known.
+    `steps` are the tokens that each step of the verify model yielded; empty where that is not known. `agreement` says
+    of each token whether the draft had guessed it: "1" it had, "0" something else, "?" nothing, or nobody looked.
     """
 
     text: str
@@ -29,6 +33,7 @@ class Turn:
     seconds: float
     first: float
     steps: tuple[int, ...] = ()
+    agreement: str = ""
     counts: Counts | None = None
 
     @classmethod
@@ -42,6 +47,7 @@ class Turn:
             seconds=result.seconds,
             first=result.time_to_first_token,
             steps=steps,
+            agreement="".join(GUESSED.get(token.origin, "?") for token in result.tokens),
             counts=result.stats,
         )
 

@@ -147,12 +147,19 @@ class Bench:
             "settings": self._settings(),
             "environment": dict(plan.environment),
             **summary.results(measurement.answers, measurement.walls, alone.label, main.label),
+            "agreement": self._agreement(measurement, fixed),
             "sweep": sorted(swept, key=lambda each: int(each["k"])),
             "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
             "differences": [await self._explained(client, each, measurement.answers[alone.label]) for each in other],
             "framework": await self._framework(client, main),
             "contenders": nodes,
         }
+
+    @staticmethod
+    def _agreement(measurement: Measurement, fixed: Sequence[NodeWriter]) -> list[str]:
+        """Return for each prompt's first response which of its tokens the draft guesses, as alternating found out."""
+        answers = measurement.answers[fixed[0].label] if fixed else []
+        return [answer.turns[0].agreement for answer in answers if answer.repeat == 0]
 
     async def _warm_up(self, writers: Sequence[Writer]) -> None:
         """Answer under every contender, so that no first time is measured."""

@@ -32,6 +32,7 @@ class Row:
     tokens_per_second:  all tokens over the time of all blocks, so with several prompts at once the deployment's rate
     ms_per_token:       of one response
     decode_ms:          between a response's first and last token, per token
+    decode_total_ms:    the same over all responses' tokens
     overlap:            share of the responses' time in which both devices computed
     """
 
@@ -41,6 +42,7 @@ class Row:
     tokens_per_second: float
     ms_per_token: Spread
     decode_ms: Spread | None
+    decode_total_ms: float | None
     first_ms: Spread
     acceptance_rate: float | None
     mean_acceptance_length: float | None
@@ -59,7 +61,8 @@ def row(label: str, answers: Sequence[Answer], walls: Sequence[float]) -> Row:
     steps, accepted = sum(c.steps for c in counts), sum(c.accepted for c in counts)
     proposed, drafted = sum(c.proposed for c in counts), sum(c.drafted for c in counts)
     seconds = sum(c.seconds for c in counts)
-    decode = [1e3 * (t.seconds - t.first) / (len(t.token_ids) - 1) for t in turns if len(t.token_ids) > 1 and t.first]
+    long = [(t.seconds - t.first, len(t.token_ids) - 1) for t in turns if len(t.token_ids) > 1 and t.first]
+    decode = [1e3 * taken / count for taken, count in long]
     tokens = sum(answer.tokens for answer in answers)
     return Row(
         contender=label,
@@ -68,6 +71,7 @@ def row(label: str, answers: Sequence[Answer], walls: Sequence[float]) -> Row:
         tokens_per_second=tokens / sum(walls),
         ms_per_token=spread([1e3 * answer.seconds / answer.tokens for answer in answers]),
         decode_ms=spread(decode) if decode else None,
+        decode_total_ms=1e3 * sum(taken for taken, _ in long) / sum(count for _, count in long) if long else None,
         first_ms=spread([1e3 * turn.first for turn in turns]),
         acceptance_rate=accepted / proposed if proposed else None,
         mean_acceptance_length=1 + accepted / steps if steps else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from amusd_mp.bench.bound import completed
 from amusd_mp.bench.differences import Difference, differences
 from amusd_mp.bench.records import Answer, Turn, yields
 from amusd_mp.bench.statistics import Cost, bootstrap, mean_speed_up, spread, total_speed_up
@@ -50,6 +51,7 @@ def test_a_row_counts_as_the_field_does() -> None:
     assert (found.drafted, found.wasted, found.histogram, found.overlap) == (40, 24, (0, 0, 4), 0.5)
     assert found.decode_ms is not None
     assert found.decode_ms.median == pytest.approx(300.0)
+    assert found.decode_total_ms == pytest.approx(300.0)
 
 
 def test_differences_tell_the_first_token_that_departs() -> None:
@@ -108,3 +110,11 @@ def test_runs_stand_beside_each_other() -> None:
     found = list(beside([summary("one"), summary("two")], columns))
     assert found[0].startswith("[1] one: ")
     assert found[-1].split() == ["amusd", *["250.00", "ms,", "4.00x", "(4.00-4.00)"] * 2]
+
+
+def test_agreement_is_what_was_seen_and_drawn_only_where_nothing_was() -> None:
+    told = completed(["1?0?", "", "?" * 1000], acceptance=0.25)
+    assert [told[0][0], told[0][2]] == [True, False]
+    assert len(told) == 2
+    assert 0.2 < sum(told[1]) / 1000 < 0.3
+    assert told == completed(["1?0?", "", "?" * 1000], acceptance=0.25)

@@ -48,3 +48,13 @@ def test_the_same_seed_gives_the_same_answer() -> None:
         simulate_pair(verify_ms=20, draft_ms=5, acceptance=0.7, delay_ms=2, sequences=2, tokens=80) for _ in range(2)
     )
     assert once == again
+
+
+def test_a_recorded_agreement_is_what_the_draft_guesses() -> None:
+    """Two of three tokens are guessed: with k = 2 each round is a draft's two steps, and yields three tokens."""
+    recorded = [[True, True, False] * 20] * 2
+    result = simulate_pair(
+        verify_ms=20, draft_ms=5, acceptance=0.0, strategy="alternating", lookahead=2, agreement=recorded
+    )
+    assert result.mean_acceptance_length == pytest.approx(3, rel=0.05)
+    assert result.ms_per_token == pytest.approx((20 + 2 * 5) / 3, rel=0.1)

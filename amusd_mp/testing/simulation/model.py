@@ -54,6 +54,10 @@ class Tokens:
             return truth
         return (truth + 1 + thrown % (VOCABULARY - 1)) % VOCABULARY
 
+    def at(self, ids: Sequence[int], prefix: int) -> int:
+        """Return the token that follows `ids`, whose running hash is `prefix`."""
+        return self.after(prefix)
+
     def write(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """Return what this model alone writes after a prompt."""
         prefix, out = 0, []
@@ -63,6 +67,25 @@ class Tokens:
             out.append(self.after(prefix))
             prefix = extend(prefix, out[-1])
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Tokens):
+    """A draft that is right where a real one was: `guessed[n][i]` tells token i of the response to prompt n.
+
+    A prompt of `head` tokens ends with its n. Beyond what was recorded, recording begins again.
+    """
+
+    guessed: Sequence[Sequence[bool]] = ()
+    head: int = 0
+
+    def at(self, ids: Sequence[int], prefix: int) -> int:
+        truth = self.after(prefix)
+        if len(ids) < self.head:
+            return truth
+        recorded = self.guessed[ids[self.head - 1]]
+        right = recorded[(len(ids) - self.head) % len(recorded)]
+        return truth if right else (truth + 1) % VOCABULARY
 
 
 def extend(prefix: int, token: int) -> int:
@@ -138,7 +161,7 @@ class SimulatedModel:
             row.ids.append(token)
             row.hashes.append(prefix)
             if i >= len(block.tokens) - block.picks:
-                picks.append(self._tokens.after(prefix))
+                picks.append(self._tokens.at(row.ids, prefix))
         return Picked(tuple(picks))
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ token, which no real draft's is; so compare schedules with it, and measure to kn
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from amusd_mp.client.results import GenerationResult
 from amusd_mp.core.params import Speculation, Strategy
 from amusd_mp.testing.cluster import InProcessCluster, deployment
 from amusd_mp.testing.simulation.loop import run
-from amusd_mp.testing.simulation.model import SimulatedModel, StepCost, Tokens
+from amusd_mp.testing.simulation.model import Recorded, SimulatedModel, StepCost, Tokens
 from amusd_mp.testing.simulation.network import Network, Weather
 from amusd_mp.testing.simulation.surroundings import VirtualRuntime
 from amusd_mp.testing.stub import Stub
@@ -31,7 +32,7 @@ WARM_UP: Final = 128
 class PairResult:
     """How a pair did. Times in milliseconds of virtual time.
 
-    ms_per_token:           of one sequence, from its first token to its last; averaged over the sequences
+    ms_per_token:           of one sequence, from its first token to its last; over all sequences' tokens
     tokens_per_second:      of all sequences together
     overlap:                share of the time in which both devices computed
     steps:                  verify steps with proposals, per sequence
@@ -61,15 +62,20 @@ def simulate_pair(
     lookahead: int = 16,
     tokens: int = 512,
     seed: int = 1,
+    agreement: Sequence[Sequence[bool]] = (),
 ) -> PairResult:
     """Run a pair in virtual time and return how it did; blocks, and may not be called from a running event loop.
 
     A verify step takes `verify_ms`, and `verify_ms_per_token` more for each proposal it scores (of the longest row); a
     draft step `draft_ms`. A proposal is accepted with probability `acceptance`. Every message takes `delay_ms` one way.
-    Under `alternating`, `lookahead` is k. Takes some tenths of a real second per 1000 tokens.
+    Under `alternating`, `lookahead` is k. With `agreement`, what a real draft guessed right of real responses
+    (`[response][token]`), those responses are what is generated, one after the other, and `acceptance`, `tokens` and
+    `sequences` do not count. Takes some tenths of a real second per 1000 tokens.
     """
     truth = Tokens(seed)
     guess = Tokens(seed, acceptance, dice=seed)
+    if agreement:
+        sequences, guess = 1, Recorded(seed, guessed=agreement, head=len(PROMPT) + 1)
     verify_cost = StepCost(verify_ms / 1e3, verify_ms_per_token / 1e3)
     draft_cost = StepCost(draft_ms / 1e3, draft_ms_per_token / 1e3)
     speculation = Speculation(Strategy(strategy), lookahead)
@@ -87,6 +93,11 @@ def simulate_pair(
         ):
             if drafts:
                 await client.wait_for_draft()
+            if agreement:
+                return [
+                    await client.generate((*PROMPT, number), max_tokens=len(recorded))
+                    for number, recorded in enumerate(agreement)
+                ]
             out: list[GenerationResult] = []
             for length in (WARM_UP, tokens):
                 prompts = [(*PROMPT, length, number) for number in range(sequences)]
@@ -95,10 +106,10 @@ def simulate_pair(
 
     with network.open(), network.being("pair"):
         results = run(measure())
-    return _summary(speculation, results)
+    return _summary(speculation, results, together=not agreement)
 
 
-def _summary(speculation: Speculation, results: list[GenerationResult]) -> PairResult:
+def _summary(speculation: Speculation, results: list[GenerationResult], together: bool) -> PairResult:
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
 
@@ -107,10 +118,8 @@ def _summary(speculation: Speculation, results: list[GenerationResult]) -> PairR
     return PairResult(
         strategy=speculation.strategy,
         lookahead=speculation.lookahead,
-        ms_per_token=mean(
-            [1e3 * seconds / max(1, len(r.tokens) - 1) for seconds, r in zip(decoding, results, strict=True)]
-        ),
-        tokens_per_second=sum(len(r.tokens) - 1 for r in results) / max(decoding),
+        ms_per_token=1e3 * sum(decoding) / max(1, sum(len(r.tokens) - 1 for r in results)),
+        tokens_per_second=sum(len(r.tokens) - 1 for r in results) / (max(decoding) if together else sum(decoding)),
         overlap=mean([result.stats.overlap for result in results]),
         steps=mean([float(each) for each in steps]),
         mean_acceptance_length=1 + sum(r.stats.accepted for r in results) / max(1, sum(steps)),
