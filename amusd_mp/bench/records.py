@@ -33,8 +33,8 @@ class Turn:
     seconds: float
     first: float
     steps: tuple[int, ...] = ()
-    agreement: str = ""
     counts: Counts | None = None
+    agreement: str = ""
 
     @classmethod
     def of(cls, result: GenerationResult) -> Turn:
