@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
@@ -28,6 +29,7 @@ REFUSALS: Final = {
     zmq.Event.HANDSHAKE_FAILED_AUTH: "the listener there refuses this peer",
 }
 FOREIGN: Final = REFUSALS[zmq.Event.HANDSHAKE_FAILED_PROTOCOL]
+STALLED: Final = "something there takes the connection and does not answer; is it busy, or stopped?"
 WATCHED: Final = (
     zmq.Event.HANDSHAKE_SUCCEEDED
     | zmq.Event.DISCONNECTED
@@ -101,6 +103,8 @@ class Link:
             self.connected = False
             if self._address is not None and self._revival is None:
                 self._revival = asyncio.get_running_loop().call_later(REVIVE, self._revive, self._address)
+        elif event == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL and message["value"] == errno.EAGAIN:
+            self.refusal, self._failures = STALLED, 0  # its time was over, nobody hung up: silence refuses nothing
         else:
             self.refusal = REFUSALS[event]
             self._failures += 1

@@ -15,7 +15,7 @@ from keyring import dialling, new_keys
 from ports import free_ports
 from stubs import until
 
-from amusd_mp.errors import AccessDenied, AddressError, RequestTimeout
+from amusd_mp.errors import AccessDenied, AddressError, RequestTimeout, Unreachable
 from amusd_mp.testing.conformance import DEADLINE, SOON, TransportConformance, answered, connected, live, take
 from amusd_mp.transport import (
     Credentials,
@@ -122,6 +122,29 @@ async def test_a_refusal_is_told_at_once_and_counted(
     assert place.listener.denied[counted] >= 1
     async with await joined(place, KNOWN):
         pass  # nobody else is affected
+
+
+async def test_a_listener_too_busy_for_handshakes_is_not_taken_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amusd_mp.transports.zeromq_socket.HANDSHAKE", 100)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + b"\x01" + bytes(31)
+    attempts = 0
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.write(greeting)  # what libzmq's own thread does; the rest waits for a loop that is busy elsewhere
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    url = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, await dial(url, dialling(KNOWN, SERVER)) as dialer:
+        asking = asyncio.ensure_future(dialer.request(b"", 2 * DEADLINE))
+        await until(lambda: attempts >= 8 or asking.done())
+        assert not asking.done()  # silence proves nothing of the key there
+        asking.cancel()
+        with pytest.raises((RequestTimeout, Unreachable), match=r"does not answer|did not reply"):
+            await dialer.request(b"", 0.5)
 
 
 async def test_keys_are_not_given_to_a_listener_without_any(url: str) -> None:
