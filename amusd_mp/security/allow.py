@@ -128,9 +128,10 @@ class AllowFile:
         except ConfigError as error:
             log.error("%s; the list as it was stays in force", error)
             return
-        lost = self.now.lost(after)
-        self.now = after
-        log.info("the allow-list was read again: %d keys; %d lost a role", len(after.parties), len(lost))
+        before, self.now = self.now, after
+        lost = before.lost(after)
+        who = ", ".join(sorted(ascii(before.parties[key].name)[1:-1] for key in lost)) or "nobody"
+        log.info("the allow-list was read again: %d keys; lost a role: %s", len(after.parties), who)
         await on_change(lost)
 
 

@@ -48,7 +48,8 @@ MAY: Final[Mapping[type, frozenset[str]]] = {
 """Which roles may send a request. One that is not listed is anybody's wish and nobody's right."""
 
 OWNED: Final = 65536
-"""Sequences whose submitter is remembered: far more than a node holds, live and finished together."""
+"""Sequences of one key that are remembered: far more than a node holds, live and finished together. For each key by
+itself, so that nobody can have it forgotten whose the sequences of others are."""
 
 
 class Guard:
@@ -58,6 +59,7 @@ class Guard:
         self._file = file
         self._own = own
         self._owners: dict[str, str] = {}  # sequence -> key that submitted it
+        self._owned: dict[str, dict[str, None]] = {}  # the same by key, in order
 
     def __repr__(self) -> str:
         return f"<Guard {self._file or 'of an open door'}>"
@@ -107,14 +109,17 @@ class Guard:
 
     def submitted(self, sequence: str, key: str | None) -> None:
         """Remember who submitted a sequence."""
-        if self._file is not None and key is not None:
-            self._owners.setdefault(sequence, key)
-            while len(self._owners) > OWNED:
-                del self._owners[next(iter(self._owners))]
+        if self._file is None or key is None or sequence in self._owners:
+            return
+        theirs = self._owned.setdefault(key, {})
+        self._owners[sequence], theirs[sequence] = key, None
+        if len(theirs) > OWNED:
+            oldest = next(iter(theirs))
+            del theirs[oldest], self._owners[oldest]
 
     def disown(self, keys: frozenset[str]) -> list[str]:
         """Return the sequences that were submitted with one of these keys, and forget that they were."""
-        theirs = [sequence for sequence, key in self._owners.items() if key in keys]
+        theirs = [sequence for key in keys for sequence in self._owned.pop(key, ())]
         for sequence in theirs:
             del self._owners[sequence]
         return theirs

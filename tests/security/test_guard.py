@@ -99,6 +99,18 @@ def test_a_sequence_is_cancelled_with_the_key_it_was_submitted_with(guard: Guard
     assert guard.disown(frozenset({mine})) == []
 
 
+def test_nobody_can_have_it_forgotten_whose_the_sequences_of_others_are(
+    guard: Guard, ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amusd_mp.security.guard.OWNED", 3)
+    mine, other = ring.pairs["client"].public, ring.pairs["other"].public
+    guard.submitted("s", mine)
+    for number in range(9):
+        guard.submitted(f"t{number}", other)  # refused or admitted, it costs but a request
+    assert "another key" in str(refusal(guard, Cancel("s", "v"), other))
+    assert guard.disown(frozenset({mine, other})) in (["s", "t6", "t7", "t8"], ["t6", "t7", "t8", "s"])
+
+
 def test_a_verify_node_must_have_the_key_that_everybody_expects(ring: Keyring) -> None:
     made = ring.made("tcp://127.0.0.1:5601")
     node = made.nodes["verify"].model_copy(update={"key": str(ring.file("other"))})
