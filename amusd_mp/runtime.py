@@ -69,7 +69,9 @@ class ThreadExecutor:
 def _settle(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
     if future.cancelled():
         return
-    if failure is not None:
+    if isinstance(failure, StopIteration):  # no future takes one, so whoever waits would wait for ever
+        future.set_exception(RuntimeError(f"the call raised {failure!r}"))
+    elif failure is not None:
         future.set_exception(failure)
     else:
         future.set_result(result)

@@ -26,6 +26,13 @@ async def test_an_error_reaches_whoever_waits_and_the_next_call_runs() -> None:
     executor.close()
 
 
+async def test_an_error_that_no_future_takes_reaches_whoever_waits_all_the_same() -> None:
+    executor = ThreadExecutor("x")
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await executor.run(lambda: next(iter(())))
+    executor.close()
+
+
 async def test_a_wait_that_was_cancelled_leaves_the_call_and_the_thread_alone() -> None:
     executor, go, done = ThreadExecutor("x"), threading.Event(), threading.Event()
 
