@@ -2,7 +2,7 @@
 
     python docs/plain_peer.py tcp://127.0.0.1:5601 "The capital of France is"
 
-Any language with ZeroMQ and msgpack can do the same. Message types and fields stand in amusd_mp/core/messages.py; a
+Any language with ZeroMQ and msgpack can do the same. Message types and fields stand in amusd_mp/core/messages/; a
 field that is absent has its default.
 """
 
