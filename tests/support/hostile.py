@@ -34,6 +34,10 @@ HEADERS: Final = (
 """Lengths that promise gigabytes, and the one byte that msgpack never uses."""
 
 
+LONGEST: Final = 100_000
+"""Leaves of a list or characters of a text that is made longer: beyond what one message may carry."""
+
+
 class Doubled(dict[Any, Any]):
     """A map that is packed with each of its fields twice, the second time with another value."""
 
@@ -50,6 +54,15 @@ def pack(value: Any) -> bytes:
         packer.pack_map_header(len(value))
         return bytes(packer.bytes()) + b"".join(pack(key) + pack(item) for key, item in value.items())
     return bytes(msgpack.packb(value))
+
+
+def weight(value: Any) -> int:
+    """Return how many leaves a value has, a text's characters counted one by one; at least 1."""
+    if isinstance(value, dict):
+        return max(1, sum(map(weight, value.values())))
+    if isinstance(value, list):
+        return max(1, sum(map(weight, value)))
+    return max(1, len(value)) if isinstance(value, (str, bytes)) else 1
 
 
 class Mutator:
@@ -168,7 +181,9 @@ class Mutator:
         old = container[key] if not isinstance(container, dict) or key in container else None
         if isinstance(old, (list, str)) and old:
             most = self.source.choice((50, 50, 50, 500, 500, 5000, 70_000))
-            container[key] = (old * (most // len(old) + 1))[:most]
+            most = min(most, LONGEST * len(old) // weight(old))  # long lists of long lists would fill the memory here
+            if most > len(old):
+                container[key] = (old * (most // len(old) + 1))[:most]
         return message
 
     def _deeper(self, message: dict[Any, Any]) -> Any:
