@@ -1,7 +1,7 @@
 """`amusd-mp bench`: how fast is each strategy on these nodes and prompts, how surely, and with what text?
 
 Starts the nodes of a file as `up` does, or reaches running ones with `--url`, measures all contenders in turn, writes a
-folder and prints its table. `amusd-mp report` prints it again.
+folder and prints its table. `amusd-mp report` prints it again. `--simulate` measures the same without models.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amusd_mp.cli.options import File, Sets
+from amusd_mp.cli.options import Sets
+from amusd_mp.cli.simulated_pair import Acceptance, DraftMs, PerToken, Simulate, VerifyMs, Virtual
 
 if TYPE_CHECKING:
     from amusd_mp.bench.prompts import BenchPrompt
+    from amusd_mp.cli.simulated_pair import Pair
     from amusd_mp.config import Deployment
 
+File = Annotated[
+    Path | None, typer.Argument(help="A deployment file (TOML); with --simulate it may be absent.", show_default=False)
+]
 Prompts = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,7 +44,7 @@ Out = Annotated[Path | None, typer.Option(help="The run's folder; absent: a new 
 
 
 def command(
-    file: File,
+    file: File = None,
     prompts: Prompts = None,
     max_tokens: Annotated[int, typer.Option(min=2, help="Output tokens per response.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 3,
@@ -48,7 +53,9 @@ def command(
     sweep: Sweep = "1,2,3,5,8",
     sweep_prompts: Annotated[int, typer.Option(min=1, help="Prompts the best k is looked for on.")] = 8,
     lookahead: Lookahead = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Prompts answered at once.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "--sequences", min=1, help="Prompts answered at once.")
+    ] = 1,
     delay_ms: Annotated[float, typer.Option(min=0, help="One-way delay added between draft and verify node.")] = 0.0,
     peer: Peer = None,
     peer_threads: Annotated[str, typer.Option(metavar="N,...", help="The peer's threads, a contender for each.")] = "1",
@@ -60,12 +67,19 @@ def command(
         bool, typer.Option("--bound/--no-bound", help="Compare with the schedule in virtual time; needs a timeline.")
     ] = True,
     url: Url = None,
+    simulate: Simulate = False,
+    verify_ms: VerifyMs = None,
+    verify_ms_per_token: PerToken = None,
+    draft_ms: DraftMs = None,
+    acceptance: Acceptance = None,
+    virtual: Virtual = False,
     sets: Sets = None,
     out: Out = None,
 ) -> None:
     """Measure every strategy on the same nodes and prompts, and write what was found into a folder."""
     import tempfile
     import time
+    from contextlib import ExitStack
 
     from amusd_mp.bench.folder import RunFolder
     from amusd_mp.bench.run import Bench, Plan
@@ -75,21 +89,36 @@ def command(
     from amusd_mp.cli.env import facts
     from amusd_mp.cli.loop import run
     from amusd_mp.cli.progress import Bar
+    from amusd_mp.cli.ready_made import ready_made
+    from amusd_mp.cli.simulated_pair import FILE, pair_of, virtual_pair
     from amusd_mp.errors import UsageError
 
     if peer not in (None, "assisted"):
         raise UsageError(f"--peer {peer!r} is unknown; there is: assisted")
     if url is not None and delay_ms:
         raise UsageError("--delay-ms changes what the draft dials, so it needs nodes that are started here, not --url")
+    unfit = {"--url": url is not None, "--peer": peer is not None, "--temperature": temperature > 0}
+    pair = pair_of(simulate, verify_ms, verify_ms_per_token, draft_ms, acceptance, unfit)
+    swept = numbers("--sweep", sweep)
+    if virtual:
+        unfit = {"FILE": file is not None, "--prompts": bool(prompts), "--set": bool(sets), "--out": out is not None}
+        alternating = sorted({*swept, *([k] if k else [])})
+        virtual_pair(pair, unfit).compare(
+            alternating, lookahead, delay_ms=delay_ms, sequences=concurrency, tokens=max_tokens
+        )
+        return
+    if file is None and pair is None:
+        raise UsageError("say which deployment FILE to measure, or --simulate with --verify-ms and --draft-ms")
+    stem = file.stem if file else "simulated"
     plan = Plan(
-        name=file.stem,
+        name=f"{stem}, simulated" if pair and file else stem,
         prompts=read_prompts(prompts or []),
         task=Task(max_tokens, temperature, seed, ignore_eos),
         repeats=repeats,
         warm_up=warm_up,
         concurrency=concurrency,
         fixed=k or None,
-        sweep=numbers("--sweep", sweep),
+        sweep=swept,
         sweep_prompts=sweep_prompts,
         lookahead=lookahead,
         peer_threads=numbers("--peer-threads", peer_threads) if peer else (),
@@ -97,9 +126,12 @@ def command(
         timeline=timeline,
         environment=dict(facts()),
     )
-    with tempfile.TemporaryDirectory(prefix="amusd-mp-") as scratch:
-        deployment = placed(file, sets or [], scratch, delay_ms, started=url is None)
-        folder = RunFolder(out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{file.stem}")
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="amusd-mp-"))
+        chosen = file or stack.enter_context(ready_made(FILE))
+        deployment = placed(chosen, sets or [], scratch, delay_ms, started=url is None, pair=pair)
+        refuse_peer(peer, deployment)
+        folder = RunFolder(out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}")
         with Bar() as bar:
             found = run(Bench(plan, deployment, folder, bar).run(url))
     if bound:
@@ -132,8 +164,22 @@ def numbers(flag: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, dict.fromkeys(parts)))
 
 
-def placed(file: Path, sets: list[str], scratch: str, delay_ms: float, started: bool) -> Deployment:
-    """Return the deployment to measure: at a socket of its own if it is started here, its drafts behind the delay."""
+def refuse_peer(peer: str | None, deployment: Deployment) -> None:
+    """Raise UsageError where another program would have to load a model that is none."""
+    from amusd_mp.core.model import SIMULATED
+    from amusd_mp.errors import UsageError
+
+    if peer is not None and any((node.model or "").startswith(SIMULATED) for node in deployment.nodes.values()):
+        raise UsageError(f"--peer: {deployment.where} has simulated devices, which another program cannot load")
+
+
+def placed(
+    file: Path, sets: list[str], scratch: str, delay_ms: float, started: bool, pair: Pair | None = None
+) -> Deployment:
+    """Return the deployment to measure: at a socket of its own if it is started here, its drafts behind the delay.
+
+    `pair` are simulated devices in place of its models.
+    """
     from amusd_mp.config import load_deployment
 
     deployment = load_deployment(file, sets)
@@ -141,6 +187,8 @@ def placed(file: Path, sets: list[str], scratch: str, delay_ms: float, started: 
         return deployment
     url = f"ipc://{scratch}/bench.sock"
     sets = [*sets, f"nodes.{deployment.verify()}.listen={url}"]
+    if pair is not None:
+        sets += pair.sets(deployment)
     if delay_ms:
         sets += [f"nodes.{name}.dial=delay://{delay_ms:g}/{url}" for name in deployment.drafts()]
     return load_deployment(file, sets)

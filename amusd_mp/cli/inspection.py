@@ -20,7 +20,8 @@ from typing import Final
 from amusd_mp.cli.serve import REMEDY, missing
 from amusd_mp.config import Deployment, NodeConfig, urls
 from amusd_mp.config.schema import GATEWAY, VERIFY
-from amusd_mp.errors import ConfigError
+from amusd_mp.core.model import SIMULATED
+from amusd_mp.errors import ConfigError, ModelError
 from amusd_mp.node import known_roles
 from amusd_mp.node.binding import VISIBLE, allowed_cores, visible_device
 from amusd_mp.security.guard import Guard
@@ -158,7 +159,9 @@ def list_gpus() -> list[str]:
 def _look_at_model(name: str, node: NodeConfig, found: Findings) -> None:
     model = (node.model or "").removeprefix("random:").partition("?seed=")[0]  # weights drawn, all else from there
     key = f"nodes.{name}.model"
-    if model.startswith("bundled:"):
+    if model.startswith(SIMULATED):
+        _look_at_simulated(name, node, found)
+    elif model.startswith("bundled:"):
         if model not in BUNDLED:
             found.problems.append(f"{key}: no model {model!r} is bundled; there are {', '.join(BUNDLED)}")
     elif Path(model).is_absolute():
@@ -173,6 +176,17 @@ def _look_at_model(name: str, node: NodeConfig, found: Findings) -> None:
             found.notes.append(
                 f"{key}: {model} is not in the cache; the first start downloads it (hf download {model})"
             )
+
+
+def _look_at_simulated(name: str, node: NodeConfig, found: Findings) -> None:
+    from amusd_mp.testing.simulation.source import parse
+
+    try:
+        parse(node.model or "")
+    except ModelError as error:
+        found.problems.append(f"nodes.{name}: {error}")
+    if node.pad_layers:
+        found.problems.append(f"nodes.{name}.pad_layers: a simulated model has no layers; raise its step_ms instead")
 
 
 def _cached(model: str, revision: str | None) -> bool:

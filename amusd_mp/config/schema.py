@@ -72,7 +72,8 @@ class NodeConfig(Section):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="hub id, folder (relative to the file), `bundled:verify`, `bundled:draft`; a gateway has none",
+        description="hub id, folder (relative to the file), `bundled:verify`, `bundled:draft`, or `simulated:...`"
+        " (docs/benchmark.md); a gateway has none",
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         default="cpu", description="`cpu`, `mps` or `cuda:N`, the N-th of the GPUs that are visible"

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from amusd_mp.core.step import Step, StepResult
+
+SIMULATED: Final = "simulated:"
+"""How the name of a model begins that has no weights and only takes its time (`testing.simulation.source`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class ModelSpec:
     """Which model to load and where. One node, one spec.
 
     model:          hub id, local path, or "bundled:verify" / "bundled:draft"; "random:MODEL?seed=N" draws the
-                    weights and takes all else from MODEL
+                    weights and takes all else from MODEL; "simulated:..." is no model, but a device's time
     device:         "cpu", "mps" or "cuda:N" (N as the process sees it)
     dtype:          "float32", "bfloat16", "float16" or "auto" (the checkpoint's own)
     max_sequences:  cache rows, each of `max_length` slots

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from amusd_mp.config import Deployment
-from amusd_mp.core.model import Loaded, ModelSpec
+from amusd_mp.core.model import SIMULATED, Loaded, ModelSpec
 from amusd_mp.errors import AmusdError, NodeFailed, UsageError
 from amusd_mp.log import Event, LogFormat, Renderer, configure, wants_colour
 from amusd_mp.node import Node, NodeContext, find_role
@@ -38,7 +38,11 @@ CLOSE_TIMEOUT: Final = 5.0
 
 
 def load_model(spec: ModelSpec, progress: OnProgress) -> Loaded:
-    """Load a model with the engine, which is imported here and not before: it brings torch."""
+    """Load a model with the engine, which is imported here and not before: it brings torch. Raises ModelError."""
+    if spec.model.startswith(SIMULATED):
+        from amusd_mp.testing.simulation import source
+
+        return source.load(spec, progress)
     from amusd_mp.engine import load
 
     return load(spec, progress)

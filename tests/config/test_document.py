@@ -49,5 +49,5 @@ def test_the_configs_that_come_with_the_project_are_right(file: Path) -> None:
 
 
 def test_the_configs_are_these() -> None:
-    bench = [f"bench-{regime}" for regime in ("fast-draft", "paper", "random-draft", "slow-draft")]
+    bench = [f"bench-{regime}" for regime in ("fast-draft", "paper", "random-draft", "simulated", "slow-draft")]
     assert [file.stem for file in CONFIGS] == [*bench, "cpu-draft", "demo", "one-gpu", "serve", "two-gpus", "two-hosts"]
