@@ -53,14 +53,14 @@ class Tempo:
     period:      between two tokens of one sequence while its lead grows
     turnaround:  from a commit to the arrival of the first window that builds on it
     acceptance:  over all its sequences; what to expect of it on a new one
-    calibration: what its confidence is worth
+    calibration: what its confidence is worth, for greedy requests (False) and for sampled ones (True)
     """
 
     def __init__(self) -> None:
         self.period: float | None = None
         self.turnaround: float | None = None
         self.acceptance = PRIOR
-        self.calibration = Calibration()
+        self.calibration = {sampled: Calibration() for sampled in (False, True)}
         self.line = Line()
         self._worked: float | None = None
 

@@ -151,7 +151,8 @@ class VerifyCore:
             return False
         held = sequence.proposals.by_draft.get(draft)
         before = replace(held) if held is not None else None
-        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, tempo.calibration):
+        calibration = tempo.calibration[sequence.params.temperature > 0]
+        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, calibration):
             return False
         if before is not None and window.drafted > before.window.drafted:
             tempo.arrived(before, window.version, window.drafted - before.window.drafted, sequence.commits, arrived)

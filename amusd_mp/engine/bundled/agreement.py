@@ -4,7 +4,8 @@
 
 Teacher-forced: the verify model samples each answer alone by the rule of `sampling.choose`, then the draft chooses at
 every position of it, with the same noise. Beside that stand 1 - TV, the most that any rule could reach at the
-request's own temperature, and what a draft with noise of its own would get. docs/sampling.md has its table from here.
+request's own temperature, and what a draft with noise of its own would get. A second table sorts the draft's choices by
+how sure it was of them. docs/sampling.md has its tables from here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from amusd_mp.core.calibration import BINS
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
@@ -48,12 +50,21 @@ def main() -> None:
         _say(f"{file.name}: {asked.prompts} prompts, {asked.tokens} tokens, {asked.seeds} seeds, float32")
         _say("| temperature | " + " | ".join(f"{scale:g}x" for scale in SCALES) + " | 1 - TV | own noise |")
         _say("|---" * (len(SCALES) + 3) + "|")
+        bins: dict[float, list[list[bool]]] = {}
         for temperature in TEMPERATURES:
+            bins[temperature] = [[] for _ in range(BINS)]
             seeds = range(asked.seeds if temperature else 1)
             rows = [
-                measure(verify, draft, prompt, temperature, seed, asked.tokens) for prompt in prompts for seed in seeds
+                measure(verify, draft, prompt, temperature, seed, asked.tokens, bins[temperature])
+                for prompt in prompts
+                for seed in seeds
             ]
             _say(f"| {temperature:g} | " + " | ".join(f"{x:.3f}" for x in torch.tensor(rows).mean(0).tolist()) + " |")
+        _say("\n| temperature | " + " | ".join(f"to {(at + 1) / BINS:.0%}" for at in range(BINS)) + " |")
+        _say("|---" * (BINS + 1) + "|")
+        for temperature, found in bins.items():
+            cells = (f"{sum(right) / len(right):.2f} ({len(right)})" if right else "-" for right in found)
+            _say(f"| {temperature:g} | " + " | ".join(cells) + " |")
 
 
 def encode(side: LoadedModel, line: dict[str, str]) -> tuple[int, ...]:
@@ -64,9 +75,18 @@ def encode(side: LoadedModel, line: dict[str, str]) -> tuple[int, ...]:
 
 
 def measure(
-    verify: LoadedModel, draft: LoadedModel, prompt: Sequence[int], temperature: float, seed: int, tokens: int
+    verify: LoadedModel,
+    draft: LoadedModel,
+    prompt: Sequence[int],
+    temperature: float,
+    seed: int,
+    tokens: int,
+    bins: Sequence[list[bool]],
 ) -> list[float]:
-    """Return the agreement per draft temperature, 1 - TV, and the agreement with independent noise."""
+    """Return the agreement per draft temperature, 1 - TV, and the agreement with independent noise.
+
+    Adds to `bins`, by the draft's confidence at the request's own temperature, whether it was right.
+    """
     params = GenerationParams(temperature=temperature, seed=seed)
     output = generate(verify, prompt, params, tokens)
     block = Block("s", 0, 0, (*prompt, *output[:-1]), len(output), params, len(prompt))
@@ -74,6 +94,9 @@ def measure(
         side.model.score(Step(0, (block,)))[:, : side.model.card.fingerprint.vocabulary] for side in (verify, draft)
     )
     found = [share(q, block, GenerationParams(temperature=scale * temperature, seed=seed), output) for scale in SCALES]
+    told = choose(q, [Wanted(block, ())], q.shape[1], confidence=True)[0]
+    for token, confidence, own in zip(told.tokens, told.confidence, output, strict=True):
+        bins[min(len(bins) - 1, int(confidence * len(bins)))].append(token == own)
     if temperature == 0:
         return [*found, found[0], found[0]]
     chances = [(logits / temperature).softmax(-1) for logits in (p, q)]
