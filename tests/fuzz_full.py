@@ -1,7 +1,8 @@
 """Rule: a million hostile messages end no process, let no exception escape, cost no memory and change no text.
 
-Run by `make soak`, not by `make test`: it takes minutes. `AMUSD_MP_FUZZ` is how many messages, `AMUSD_MP_SEED` the
-seed; a failing batch is kept in a file, which `AMUSD_MP_REPLAY=lane:FILE` sends again. Figures: docs/soak.md.
+Run by `make soak`, not by `make test`: it takes minutes. `AMUSD_MP_FUZZ` is how many messages (not quite 1 % of them are
+dropped again: orders that would be obeyed), `AMUSD_MP_SEED` the seed; a failing batch is kept in a file, which
+`AMUSD_MP_REPLAY=lane:FILE` sends again. Figures: docs/soak.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 
 from besieged import Siege
 
-MESSAGES = int(os.environ.get("AMUSD_MP_FUZZ", "1000000"))
+MESSAGES = int(os.environ.get("AMUSD_MP_FUZZ", "1010000"))
 SEED = int(os.environ.get("AMUSD_MP_SEED", "1"))
 SHARES = {"requests": 0.32, "windows": 0.3, "publications": 0.3, "subscriptions": 0.08}
 ROUNDS = 20
