@@ -155,6 +155,7 @@ def as_fields(result: GenerationResult) -> dict[str, Any]:
         "time_to_first_token": result.time_to_first_token,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens_per_second,
+        "resubmissions": result.resubmissions,
         "speculative_decoding": asdict(result.speculative_decoding),
     }
 

@@ -133,3 +133,17 @@ def test_a_missing_file_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
     assert amusd("dance").returncode == 2
+
+
+def test_what_a_client_logs_is_not_printed_into_its_text() -> None:
+    program = """
+import logging
+from amusd_mp.cli.loop import run
+
+async def warned():
+    logging.getLogger("amusd_mp.session.link").warning("silent")
+
+run(warned())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -79,6 +79,7 @@ def test_json_tells_everything_about_a_response(tools: Any) -> None:
     assert told["text"] == result.text == "".join(token["text"] for token in told["tokens"])
     assert [token["id"] for token in told["tokens"]] == list(result.token_ids)
     assert (told["finish_reason"], told["prompt_tokens"]) == ("length", result.prompt_tokens)
+    assert told["resubmissions"] == 0
     assert told["speculative_decoding"]["num_accepted_draft_tokens"] == sum(
         token["origin"] == "accepted" for token in told["tokens"]
     )
