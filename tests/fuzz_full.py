@@ -1,6 +1,6 @@
 """Rule: a million hostile messages end no process, let no exception escape, cost no memory and change no text.
 
-Run by `make soak`, not by `make test`: it takes minutes. `AMUSD_MP_FUZZ` is how many messages (not quite 1 % of them are
+Run by `make soak`, not by `make test`: it takes minutes. `AMUSD_MP_FUZZ` is how many messages (hardly 1 % of them are
 dropped again: orders that would be obeyed), `AMUSD_MP_SEED` the seed; a failing batch is kept in a file, which
 `AMUSD_MP_REPLAY=lane:FILE` sends again. Figures: docs/soak.md.
 """
