@@ -82,9 +82,13 @@ def for_dialling(key: str | Path | None, server_key: str | None) -> TransportOpt
     if key is None and server_key is None:
         return None
     if server_key is None:
-        raise ConfigError("a key file is given, and not whom to trust; give the verify node's public key (server_key)")
+        raise ConfigError(
+            "a key file is given, and not whom to trust; give the verify node's public key (server_key, --server-key)"
+        )
     if not is_key(server_key):
         raise ConfigError(f"server_key: {server_key!r} is no public key; it has 40 characters, as `keys new` prints it")
     if key is None:
-        raise ConfigError("server_key is given, and no key of our own; give the file of one (key)")
+        raise ConfigError(
+            "server_key is given, and no key of our own; give its file (key, --key, or client_key in a deployment)"
+        )
     return TransportOptions(credentials=Credentials(read(Path(key)), server_key))
