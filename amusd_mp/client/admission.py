@@ -65,7 +65,7 @@ class Admission:
             mine = left()
             ends = deadline if mine is None else self._now() + mine
             try:
-                submitted = await self._send(mine)
+                submitted = await self._board.call(self.submit, Submitted, mine)
                 if self._current:
                     self._card = self._model()
                     return submitted
@@ -100,7 +100,8 @@ class Admission:
             try:
                 self._check_model()
                 rest = deadline - self._now()
-                submitted = await self._send(rest if mine is None else min(mine, rest))
+                within = rest if mine is None else min(mine, rest)
+                submitted = await self._board.call(self.submit, Submitted, within)
                 if self._current:
                     self._barren = 0 if len(known) > self._known else self._barren + 1
                     self._known = len(known)
@@ -119,12 +120,6 @@ class Admission:
             self._board.link.knock()
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_MAX)
-
-    async def _send(self, left: float | None) -> Submitted:
-        try:
-            return await self._board.call(self.submit, Submitted, left)
-        except (ValueError, OverflowError) as error:  # too long, half a surrogate pair, an integer beyond 64 bits
-            raise RequestError(f"this request cannot be sent: {error}", parameter="prompt") from error
 
     @property
     def _current(self) -> bool:

@@ -179,16 +179,17 @@ class Client:
     ) -> tuple[int, ...]:
         """Return the ids that a text or a conversation becomes. Raises RequestError."""
         plain, _, turns = to_prompt(text, messages)
-        return (await self._link.call(Tokenize(self.incarnation, plain, turns), Tokenized, timeout)).ids
+        return (await self._board.ask(Tokenize(self.incarnation, plain, turns), Tokenized, timeout)).ids
 
     async def detokenize(self, ids: Sequence[int], *, timeout: float = limits.REQUEST_TIMEOUT) -> str:
         """Return how ids read, special tokens left out. Raises RequestError."""
-        reply = await self._link.call(Detokenize(self.incarnation, tuple(ids)), Detokenized, timeout)
+        reply = await self._board.ask(Detokenize(self.incarnation, tuple(ids)), Detokenized, timeout, "tokens")
         return reply.texts[0]
 
     async def pieces(self, ids: Sequence[int], *, timeout: float = limits.REQUEST_TIMEOUT) -> tuple[str, ...]:
         """Return how each id reads by itself: "" for a special one, U+FFFD for a part of a character."""
-        return (await self._link.call(Detokenize(self.incarnation, tuple(ids), True), Detokenized, timeout)).texts
+        request = Detokenize(self.incarnation, tuple(ids), True)
+        return (await self._board.ask(request, Detokenized, timeout, "tokens")).texts
 
     def watch(self) -> AbstractAsyncContextManager[Steps]:
         """Return a context that gives every step of every node as it ends, to be iterated."""

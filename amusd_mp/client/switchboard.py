@@ -25,7 +25,7 @@ from amusd_mp.core.messages import (
     Welcome,
     client_topic,
 )
-from amusd_mp.errors import AmusdError, OperationalError, SequenceLost, TransportClosed
+from amusd_mp.errors import AmusdError, OperationalError, RequestError, SequenceLost, TransportClosed
 from amusd_mp.runtime import Runtime
 from amusd_mp.session.link import Link
 from amusd_mp.session.sender import Sender
@@ -85,10 +85,16 @@ class Switchboard:
     # ------------------------------------------------------------------------------------------ for streams
 
     async def call(self, request: Message, expect: type[R], left: float | None) -> R:
-        """Send a request of a stream that has `left` seconds; errors are those of `Link.call`."""
-        return await self.link.call(
-            request, expect, limits.REQUEST_TIMEOUT if left is None else max(0.01, min(left, limits.REQUEST_TIMEOUT))
-        )
+        """Send a request of a stream that has `left` seconds; errors are those of `ask`."""
+        timeout = limits.REQUEST_TIMEOUT if left is None else max(0.01, min(left, limits.REQUEST_TIMEOUT))
+        return await self.ask(request, expect, timeout)
+
+    async def ask(self, request: Message, expect: type[R], timeout: float, parameter: str = "prompt") -> R:
+        """Send what a caller wrote. Raises RequestError for what cannot be sent, else what `Link.call` raises."""
+        try:
+            return await self.link.call(request, expect, timeout)
+        except (ValueError, OverflowError) as error:  # too long, half a surrogate pair, an integer beyond 64 bits
+            raise RequestError(f"this request cannot be sent: {error}", parameter=parameter) from error
 
     def adopt(self, stream: Subscriber) -> None:
         """Hand a stream what arrives for it from now on. Raises TransportClosed once closed."""

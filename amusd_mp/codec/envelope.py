@@ -72,6 +72,8 @@ def _as_map(value: object) -> dict[str, object]:
     kind = type(value)
     known = _FIELDS.get(kind)
     if known is None:
+        if kind is int:  # msgpack asks here about any that it cannot write
+            raise OverflowError("an integer beyond 64 bits")
         known = _FIELDS[kind] = tuple(
             (each.name, _REQUIRED if each.default is MISSING else each.default)
             for each in fields(cast(Any, value))  # a TypeError here is msgpack's own answer to a foreign object

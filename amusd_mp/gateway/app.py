@@ -9,13 +9,14 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from amusd_mp.errors import AmusdError
 from amusd_mp.gateway.completions import Completions
+from amusd_mp.gateway.disconnection import Gone, nobody
 from amusd_mp.gateway.failures import Failure, Refused, answer
 from amusd_mp.gateway.live import Live
 from amusd_mp.gateway.service import Service
@@ -41,11 +42,16 @@ def application(completions: Completions, service: Service, live: Live, key: str
         Route("/metrics", service.metrics, methods=get),
         *live.routes(),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Door, key=key)] if key else [],
-        exception_handlers=dict.fromkeys((Refused, AmusdError, HTTPException, Exception), answer),
+        exception_handlers={
+            **dict.fromkeys((Refused, AmusdError, HTTPException, Exception), answer),
+            **dict.fromkeys((Gone, ClientDisconnect), nobody),
+        },
     )
+    app.router.redirect_slashes = False  # a path is one of ours or none; a redirection would repeat the caller's Host
+    return app
 
 
 class Door:

@@ -24,9 +24,6 @@ from amusd_mp.runtime import Runtime
 TIMEOUT: Final = 3600.0
 """Seconds for a whole response: a bound, not a promise."""
 
-CLOSED_REQUEST: Final = 499
-"""What web servers log for a caller that left; nobody reads it."""
-
 
 class Completions:
     """The two endpoints."""
@@ -64,7 +61,7 @@ class Completions:
             return JSONResponse(await while_there(request, answer.whole()))
         except Gone:
             answer.account.end("cancelled")
-            return Response(status_code=CLOSED_REQUEST)
+            raise
         except Exception:
             answer.account.end("failed")
             raise

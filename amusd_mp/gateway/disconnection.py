@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sse_starlette import EventSourceResponse
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
@@ -16,8 +17,17 @@ PING = 15
 """Seconds between comments in a silent stream, so that no proxy takes it for dead."""
 
 
+CLOSED_REQUEST: Final = 499
+"""What web servers log for a caller that left; nobody reads it."""
+
+
 class Gone(Exception):
     """The caller has disconnected; nobody reads the answer."""
+
+
+async def nobody(request: Request, error: Exception) -> Response:
+    """Answer a caller that left, before its body had come or while it was worked on."""
+    return Response(status_code=CLOSED_REQUEST)
 
 
 async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:

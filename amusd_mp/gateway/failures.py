@@ -18,6 +18,9 @@ INVALID: Final = "invalid_request_error"
 UNAVAILABLE: Final = "service_unavailable"
 TOO_LONG: Final = "context_length_exceeded"
 
+LONGEST: Final = 1000
+"""Characters of a message, which may repeat what the caller wrote: an answer stays far shorter than a request."""
+
 _BY_STATUS: Final = {
     401: (INVALID, "invalid_api_key"),
     404: (INVALID, "not_found"),
@@ -40,7 +43,9 @@ class Failure:
 
     def body(self) -> dict[str, object]:
         """Return the JSON object."""
-        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+        param = _sendable(self.param) if self.param is not None else None
+        error = {"message": _sendable(self.message), "type": self.kind, "param": param, "code": self.code}
+        return {"error": error}
 
     def response(self) -> JSONResponse:
         """Return the whole answer."""
@@ -48,6 +53,12 @@ class Failure:
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(), self.status, headers)
+
+
+def _sendable(text: str) -> str:
+    """Return a text that fits into an answer: JSON may name halves of characters, which UTF-8 has none for."""
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Refused(Exception):
@@ -93,7 +104,7 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.status_code in (404, 405):
         what = "no such path" if error.status_code == 404 else "this path does not take that method"
         failure = Failure(
-            error.status_code, f"{request.method} {request.url.path}: {what}", failure.kind, code=failure.code
+            error.status_code, f"{request.method} {request.scope['path']}: {what}", failure.kind, code=failure.code
         )
     response = failure.response()
     if isinstance(error, HTTPException) and error.headers:

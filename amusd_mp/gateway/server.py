@@ -18,6 +18,7 @@ from amusd_mp.gateway.metrics import Metrics
 from amusd_mp.gateway.reporting import report
 from amusd_mp.gateway.service import Service
 from amusd_mp.gateway.upstream import Connect, Upstream
+from amusd_mp.gateway.wire import Wire
 from amusd_mp.runtime import Runtime
 from amusd_mp.tasks import task_group
 
@@ -62,6 +63,7 @@ class Gateway:
         )
         config = uvicorn.Config(
             app,
+            http=Wire,
             lifespan="off",
             log_config=None,
             access_log=False,
