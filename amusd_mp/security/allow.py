@@ -74,7 +74,7 @@ def read(path: Path) -> AllowList:
         if len(content) > LARGEST:
             raise ValueError(f"it has over {LARGEST} bytes")
         return parse(tomllib.loads(content.decode("utf-8")))
-    except ValueError as error:  # what is no TOML or no UTF-8 is one, too
+    except (ValueError, RecursionError) as error:  # what is no TOML or no UTF-8 is a ValueError, too
         raise ConfigError(f"the allow-list {path}: {error}", source=where) from None
 
 

@@ -36,6 +36,7 @@ def test_a_key_has_the_roles_of_all_its_tables(tmp_path: Path) -> None:
         ('[draft]\ngpu-b = "short"\n', "draft.gpu-b: 'short' is no public key"),
         ("[draft]\ngpu-b = 1\n", "draft.gpu-b: 1 is no public key"),
         ("[draft\n", "Expected"),
+        ("x = " + 5000 * "[", "recursion"),
         ("\xff", "utf-8"),
     ],
 )
