@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
-from besieged import Siege
+from besieged import Siege, resident
+from exactness import deployment
+from rabble import Honest, Rabble
+
+from amusd_mp import LocalCluster
+from amusd_mp.log import Event
 
 MESSAGES = int(os.environ.get("AMUSD_MP_FUZZ", "1010000"))
 SEED = int(os.environ.get("AMUSD_MP_SEED", "1"))
 SHARES = {"requests": 0.32, "windows": 0.3, "publications": 0.3, "subscriptions": 0.08}
+CALLS = 0.02
+"""Of the million, how many more go to a gateway's port."""
+
 ROUNDS = 20
 GROWN = 64.0
 """MiB that a process may hold more at the end than after the first twentieth."""
@@ -45,3 +54,26 @@ async def test_a_million_hostile_messages() -> None:
     print("\n" + "\n".join(lines))  # noqa: T201  # the figures are what this file is run for
     assert siege.interrupted <= siege.texts / 20
     assert all(after[who] <= before[who] + GROWN for who in before), (before, after)
+
+
+async def test_hostile_http() -> None:
+    events: list[Event] = []
+    made: dict[str, Any] = deployment("bundled:draft")
+    made["nodes"]["gateway"] = {"role": "gateway", "dial": "verify", "listen": "http://127.0.0.1:0"}
+    async with LocalCluster(made, on_event=events.append) as cluster:
+        async with cluster.connect() as client:
+            await client.wait_for_draft(60.0)
+        gateway = cluster.nodes["gateway"]
+        rabble, count = Rabble(str(gateway.url), SEED), int(MESSAGES * CALLS)
+        async with Honest(str(gateway.url)) as honest:
+            await rabble.send(count // ROUNDS)
+            before = resident(gateway.pid)
+            await rabble.send(count - count // ROUNDS)
+            await honest.another_text()
+            await honest.nothing_left()
+        after = resident(gateway.pid)
+        texts, memory = f"{honest.texts} texts, all exact", f"memory, MiB: {before:.0f} -> {after:.0f}"
+        print(f"\nseed {SEED}: {count} calls, {rabble.seen}; {texts}; {memory}")  # noqa: T201  # the figures
+        assert not rabble.wrong, "\n".join(rabble.wrong[:5])
+        assert not (bad := [e for e in events if e.fatal or e.level in ("error", "critical")]), bad[:5]
+        assert after <= before + GROWN

@@ -40,10 +40,12 @@ dial = "verify"
 
 @dataclass(frozen=True)
 class Server:
-    """Where the nodes of a running deployment are."""
+    """Where the nodes of a running deployment are, the gateway's process, and the log of all."""
 
     http: str
     verify: str
+    pid: int
+    log: Path
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +54,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     file: Path = tmp_path_factory.mktemp("serve") / "pair.toml"
     file.write_text(PAIR)
     command = [sys.executable, "-m", "amusd_mp", "serve", str(file), "--listen", "http://127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command += ["--log-format", "json"]
+    log = file.with_name("log.jsonl")
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 2 * DEADLINE)[0], "no ready line"
         nodes = json.loads(process.stdout.readline())["nodes"]
-        server = Server(nodes["gateway"]["url"], nodes["verify"]["url"])
+        server = Server(nodes["gateway"]["url"], nodes["verify"]["url"], nodes["gateway"]["pid"], log)
         wait_for_draft(server.http)
         yield server
         process.send_signal(signal.SIGTERM)
