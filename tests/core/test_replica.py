@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amusd_mp.core.messages import Committed, Counts, Finish
+from amusd_mp.core.messages import Committed, Counts, Finish, SyncPage
+from amusd_mp.core.params import GenerationParams, Speculation
 from amusd_mp.core.replica import Contradiction, Replica
 
 PROMPT = 5
@@ -80,3 +81,28 @@ def test_different_committed_tokens_are_a_contradiction_and_change_nothing() -> 
     with pytest.raises(Contradiction, match="differ between positions"):
         replica.merge(window([1, 9, 3, 4], 0, 4, 4))
     assert replica.tokens == [1, 2, 3]
+
+
+def page(prompt_length: int, start: int, tokens: tuple[int, ...]) -> SyncPage:
+    """Return a page of a sequence as a draft gets it: prompt tokens, too."""
+    length, outputs = start + len(tokens), max(0, start + len(tokens) - max(start, prompt_length))
+    return SyncPage(
+        "s", 1, prompt_length, length, start, tokens, GenerationParams(), Speculation(), origins="a" * outputs
+    )
+
+
+@pytest.mark.parametrize(
+    ("second", "problem"),
+    [
+        (page(PROMPT + 1, 0, (1, 2, 3, 4, 5, 6)), "a prompt of 6 tokens, and before one of 5"),
+        (page(PROMPT, 0, (1, 2, 9, 4, 5, 6)), "differ between positions"),
+        (page(PROMPT, 5, (7, 8)), "differ between positions"),
+    ],
+)
+def test_a_page_that_contradicts_an_earlier_one_changes_nothing(second: SyncPage, problem: str) -> None:
+    replica = Replica(PROMPT)
+    replica.merge(page(PROMPT, 0, (1, 2, 3, 4, 5, 6)))
+    with pytest.raises(Contradiction, match=problem):
+        replica.merge(second)
+    assert replica.tokens == [1, 2, 3, 4, 5, 6]
+    assert (replica.prompt_length, replica.origins) == (PROMPT, "a")
