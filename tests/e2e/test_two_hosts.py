@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 import streaming
+from chaos import resident
 from exactness import Reference, prompts
 from streaming import WHOLE, Ending
 
@@ -60,6 +61,15 @@ async def main():
         for text in texts:
             result = await client.generate(text, max_tokens=tokens, timeout=60)
             print(json.dumps([result.token_ids, result.stats.accepted]), flush=True)
+asyncio.run(main())
+"""
+
+AT_REST = """
+import asyncio, sys, amusd_mp
+async def main():
+    async with amusd_mp.connect(sys.argv[1]) as client:
+        while (await client.status()).sequences:
+            await asyncio.sleep(0.1)
 asyncio.run(main())
 """
 
@@ -158,6 +168,11 @@ async def test_either_host_gets_the_text_with_the_drafts_help(
 # ------------------------------------------------------------------------------------------ the link fails
 
 
+def memory(nodes: dict[str, asyncio.subprocess.Process]) -> dict[str, float]:
+    """Return each process's memory in MB."""
+    return {name: resident(process.pid) for name, process in nodes.items()}
+
+
 async def cut(host: str) -> None:
     """Take the link down for CUT seconds."""
     ip("-n", host, "link", "set", "amusd0", "down")
@@ -181,15 +196,19 @@ async def reader(host: str, reference: Reference) -> AsyncIterator[Callable[[], 
         found = Ending(**{**fields, "ids": tuple(fields["ids"])})
         if not found.ids and found.outcome in ("RequestTimeout", "Unreachable"):
             return found  # cut off before it was a response, on a machine that is slow to connect again
-        assert found.outcome == WHOLE, found
+        assert found.outcome == WHOLE, found  # nothing else: no error that none may have, no stream without an end
         assert reference.differs(TEXTS[found.ask], expected[found.ask], found.ids) in (None, "tie")
         return found
 
     try:
         yield ending
     finally:
-        process.kill()
-        await process.wait()
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.communicate(), DEADLINE)  # what it still streamed ends, too
+        finally:
+            if process.returncode is None:
+                process.kill()
 
 
 async def test_a_link_that_fails_for_a_while_costs_the_drafts_help_and_no_response(
@@ -199,11 +218,17 @@ async def test_a_link_that_fails_for_a_while_costs_the_drafts_help_and_no_respon
         while not (await beside()).accepted:
             pass
         await beyond()
+        before = memory(nodes)
         await cut(hosts["gpu-b"])
         while (await beyond()).waited < CUT / 2:  # the response in whose middle it was came whole
             pass
         while not (await beside()).accepted:  # the draft is back
             pass
+    resting = await on(hosts["gpu-a"], "-c", AT_REST, URL)
+    _, said = await asyncio.wait_for(resting.communicate(), DEADLINE)
+    assert resting.returncode == 0, said.decode()
+    after = memory(nodes)
+    assert all(after[name] <= 1.1 * before[name] + 16 for name in before), (before, after)
 
 
 async def test_both_nodes_end_with_0_when_asked(
