@@ -7,7 +7,7 @@ from besieged import Siege
 
 pytestmark = pytest.mark.slow
 
-COUNTS = {"requests": 4000, "windows": 4000, "subscriptions": 2000, "publications": 4000}
+COUNTS = {"requests": 2000, "windows": 2000, "subscriptions": 1000, "publications": 2000}
 GROWN = 40.0
 """MiB: far below what so many messages would leave if they were kept."""
 
