@@ -43,19 +43,20 @@ async def test_five_thousand_requests() -> None:
     async with LocalCluster(deployment("bundled:draft")) as cluster, cluster.connect(timeout=DEADLINE) as client:
         await client.wait_for_draft(DEADLINE)
         pids = {name: node.pid for name, node in cluster.nodes.items()}
-        figures = []
+        figures, tasks = [], []
         for _ in range(ROUNDS):
             await load.run(client, texts, REQUESTS // ROUNDS, AT_ONCE)
             await at_rest(client)
             figures.append(measure(pids))
+            tasks.append(sorted(task.get_name() for task in asyncio.all_tasks()))
         status = await client.status()
-        tasks = sorted(task.get_name() for task in asyncio.all_tasks())
         assert {name: node.pid for name, node in cluster.nodes.items()} == pids
     before, after = figures[1], figures[-1]
     lines = [
         f"{load.whole + load.left} requests, {AT_ONCE} at once, in {time.monotonic() - began:.0f} s:"
         f" {load.whole} whole with {load.tokens} tokens, {load.left} left early {load.ways}",
-        f"  at the end: {status.sequences} sequences, {status.finished} finished, degraded: {status.degraded}",
+        f"  at the end: {status.sequences} sequences, {status.finished} finished, degraded: {status.degraded},"
+        f" {len(tasks[1])} -> {len(tasks[-1])} tasks",
         *(
             f"  {name}: {before[name][0]:.0f} -> {after[name][0]:.0f} MiB, {before[name][1]} -> {after[name][1]}"
             f" descriptors, {before[name][2]} -> {after[name][2]} threads"
@@ -64,7 +65,7 @@ async def test_five_thousand_requests() -> None:
     ]
     print("\n" + "\n".join(lines))  # noqa: T201  # the figures are what this file is run for
     assert status.sequences == 0
-    assert len(tasks) < 12, tasks
+    assert tasks[-1] == tasks[1]
     for name in before:
         assert after[name][0] <= before[name][0] + GROWN, (name, [each[name][0] for each in figures])
         assert after[name][1] <= before[name][1] + 2, (name, [each[name][1] for each in figures])
