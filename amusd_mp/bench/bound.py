@@ -17,15 +17,17 @@ from amusd_mp.core.params import Strategy
 from amusd_mp.testing.simulation.pair import simulate_pair
 
 
-def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
+def with_bound(summary: Mapping[str, Any], devices: tuple[float, float, float] | None = None) -> dict[str, Any]:
     """Return the summary with `bounds`: by contender, the bound in ms/token and the share of it that was reached.
 
+    `devices` are known milliseconds of a verify step, of each proposal, and of a draft step; None: as recorded.
     Unchanged where step times or acceptance are not known. Blocks, and may not be called from a running loop.
     """
     steps = summary.get("steps") or {}
     acceptance = alternating_acceptance(summary)
-    cost = verify_cost(steps.get("verify_ms", {}))
-    if acceptance is None or cost is None or not steps.get("draft_ms") or summary["settings"]["concurrency"] > 1:
+    cost = devices[:2] if devices else verify_cost(steps.get("verify_ms", {}))
+    draft_ms = devices[2] if devices else steps.get("draft_ms")
+    if acceptance is None or cost is None or not draft_ms or summary["settings"]["concurrency"] > 1:
         return dict(summary)
     agreement = completed(summary.get("agreement") or (), acceptance)
     bounds: dict[str, Any] = {}
@@ -37,7 +39,7 @@ def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
         found = simulate_pair(
             verify_ms=cost[0],
             verify_ms_per_token=cost[1],
-            draft_ms=steps["draft_ms"],
+            draft_ms=draft_ms,
             acceptance=acceptance,
             agreement=agreement,
             delay_ms=summary["settings"]["delay_ms"],
@@ -48,7 +50,7 @@ def with_bound(summary: Mapping[str, Any]) -> dict[str, Any]:
             "ms_per_token": found.ms_per_token,
             "share": found.ms_per_token / row["decode_total_ms"],
         }
-    assumed = {"verify_ms": cost[0], "verify_ms_per_token": cost[1], "draft_ms": steps["draft_ms"]}
+    assumed = {"verify_ms": cost[0], "verify_ms_per_token": cost[1], "draft_ms": draft_ms}
     return {**summary, "bounds": bounds, "bound_assumes": {**assumed, "acceptance": acceptance}}
 
 

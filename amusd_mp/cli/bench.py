@@ -137,7 +137,7 @@ def command(
     if bound:
         from amusd_mp.bench.bound import with_bound
 
-        found = with_bound(found)
+        found = with_bound(found, pair.times if pair else None)
         folder.json("summary.json", found)
     for line in lines(found, columns):
         typer.echo(line)

@@ -41,6 +41,11 @@ class Pair:
     draft_ms: float
     acceptance: float
 
+    @property
+    def times(self) -> tuple[float, float, float]:
+        """Milliseconds of a verify step, of each proposal in it, and of a draft step."""
+        return self.verify_ms, self.verify_ms_per_token, self.draft_ms
+
     def sets(self, deployment: Deployment) -> list[str]:
         """Return the overrides that put these devices in place of a deployment's models."""
         from amusd_mp.testing.simulation.source import SimulatedSource

@@ -51,6 +51,8 @@ def test_a_benchmark_of_a_file_without_its_models(tmp_path: Path) -> None:
     assert set(found["different"].values()) == {0}
     assert found["framework"]["rounds"] > 0
     assert set(found["bounds"]) == {row["contender"] for row in found["rows"]}
+    assumed = found["bound_assumes"]
+    assert (assumed["verify_ms"], assumed["verify_ms_per_token"], assumed["draft_ms"]) == (8.0, 0.2, 2.0)
     assert found["models"]["drafts"][0]["model"] == "simulated:draft?step_ms=2&acceptance=0.6"
     assert min(found["steps"]["verify_ms"].values()) >= 8.0
     assert found["steps"]["draft_ms"] >= 2.0
