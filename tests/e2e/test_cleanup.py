@@ -57,5 +57,9 @@ async def test_nothing_is_left_also_after_a_kill(tmp_path: Path) -> None:
     for draft, fatally in (("bundled:draft", True), (None, False)):  # the second takes the path the first left behind
         pids = await visit(draft, fatally)
         assert not [pid for pid in pids if is_running(pid)]
-    assert left() == before
+    here, files, threads, tasks = left()
+    assert here <= before[0]  # what an earlier test left to end may have ended meanwhile
+    assert files <= before[1]
+    assert threads <= before[2]
+    assert tasks <= before[3]
     assert not [entry for entry in folder.iterdir() if entry.is_socket()]
