@@ -179,11 +179,14 @@ class Policy:
         """Learn from a decode step that scored k proposals and committed `tokens`, over all rows.
 
         `seconds` is from the decision to the next possible one, `since_last` from the end of the step before. Only
-        where this policy has `chosen` for every row does the rate achieved say what a second is worth to it.
+        where this policy has `chosen` for every row does the rate achieved say what a second is worth to it, and the
+        time what a step costs: under another strategy the draft rests meanwhile, and a step beside a busy draft takes
+        longer (they may share memory, cores and a network).
         """
-        self.costs.observe(rows, k, seconds)
         if chosen:
             self.price.observe(rows, tokens, max(seconds, since_last))
+        if chosen or self.costs.estimate(rows, k) is None:
+            self.costs.observe(rows, k, seconds)
 
     def decide(self, rows: Sequence[RowView], now: float, may_wait: bool = True) -> Decision:
         """Return what to use of each row now, or until when to wait for one more token."""

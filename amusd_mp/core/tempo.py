@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from amusd_mp.core.calibration import PRIOR, Calibration
+from amusd_mp.core.messages import Window
 from amusd_mp.core.proposals import Evidence
 
 SMOOTHING = 0.2
@@ -74,14 +75,17 @@ class Tempo:
         """Seconds from one token to the next; of a draft too slow for two between commits, from commit to token."""
         return self.turnaround if self.period is None else self.period
 
-    def arrived(self, before: Evidence, version: int, fresh: int, commits: CommitTimes, now: float) -> None:
-        """Learn from a window that follows `before`, builds on `version` and brings `fresh` new tokens."""
-        if version == before.window.version:
-            self.period = _mean(self.period, (now - before.arrived) / fresh)
-        else:
-            committed = commits.at(version)
-            if committed is not None:
-                self.turnaround = _mean(self.turnaround, now - committed)
+    def arrived(self, before: Evidence, window: Window, commits: CommitTimes, now: float) -> None:
+        """Learn from a window with news that follows `before`; of several that waited, only the last may be seen."""
+        fresh = window.drafted - before.window.drafted
+        restarted = window.rollbacks > before.window.rollbacks
+        if window.version == before.window.version or not (restarted or before.window.full):
+            self.period = _mean(self.period, (now - before.arrived) / fresh)  # it was under way all the time
+            return
+        committed = commits.at(window.version)
+        later = (len(window.tokens) if restarted else fresh) - 1  # tokens after the first that builds on the commit
+        if committed is not None and (self.period is not None or not later):
+            self.turnaround = _mean(self.turnaround, max(0.0, now - committed - later * (self.period or 0.0)))
 
     def judge(self, acceptance: float) -> None:
         """Learn a sequence's running acceptance."""

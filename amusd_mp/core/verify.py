@@ -155,7 +155,7 @@ class VerifyCore:
         if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, calibration):
             return False
         if before is not None and window.drafted > before.window.drafted:
-            tempo.arrived(before, window.version, window.drafted - before.window.drafted, sequence.commits, arrived)
+            tempo.arrived(before, window, sequence.commits, arrived)
         return True
 
     def acceptance_of(self, draft: str) -> float | None:
