@@ -80,7 +80,7 @@ class Tempo:
         fresh = window.drafted - before.window.drafted
         restarted = window.rollbacks > before.window.rollbacks
         if window.version == before.window.version or not (restarted or before.window.full):
-            self.period = _mean(self.period, (now - before.arrived) / fresh)  # it was under way all the time
+            self.period = _mean(self.period, max(0.0, now - before.arrived) / fresh)  # it was under way all the time
             return
         committed = commits.at(window.version)
         later = (len(window.tokens) if restarted else fresh) - 1  # tokens after the first that builds on the commit

@@ -54,3 +54,11 @@ def test_several_tokens_after_a_commit_say_nothing_while_the_period_is_unknown()
     assert tempo.turnaround is None
     tempo.arrived(seen(window(2, 9, 15, rollbacks=1), 1.03), window(3, 1, 16, rollbacks=2), commits(v3=1.031), 1.036)
     assert tempo.turnaround == pytest.approx(0.005)
+
+
+def test_a_clock_that_jumps_back_makes_no_token_take_less_than_no_time() -> None:
+    """A wait is weighed with the period, so a negative one would make the longest wait the best."""
+    tempo = Tempo()
+    tempo.arrived(seen(window(1, 2, 2), 1e9), window(1, 6, 6), commits(), 1.0)
+    tempo.arrived(seen(window(1, 6, 6), 1e9), window(2, 1, 7, rollbacks=1), commits(v2=1e9), 1.0)
+    assert (tempo.period, tempo.turnaround) == (0.0, 0.0)
