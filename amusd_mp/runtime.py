@@ -29,8 +29,8 @@ class Executor(Protocol):
 class ThreadExecutor:
     """One thread that owns a device, named so that a profiler shows whose it is.
 
-    Half as long on the way as a pool of one, and a step goes this way: no lock, no second future. The thread is a
-    daemon, because a device that hangs must not keep a failed process from ending.
+    Every step goes this way, and it is a third shorter than through a pool of one: no lock, no second future. The
+    thread is a daemon, because a device that hangs must not keep a failed process from ending.
     """
 
     def __init__(self, name: str) -> None:

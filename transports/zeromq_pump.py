@@ -128,9 +128,9 @@ class Pump:
             self._on_idle()
 
     def _take_batch(self, on_frames: OnFrames, paused: bool = False) -> bool:
-        """Read up to BATCH messages, until somebody pauses this pump, and tell whether there may be more."""
+        """Read up to BATCH messages and tell whether there may be more; of a pump that is `paused`, too, if told so."""
         for _ in range(BATCH):
-            if self._paused > paused or self._closed:
+            if self._closed or (self._paused and not paused):
                 return False
             try:
                 if self._skipping:

@@ -143,12 +143,12 @@ class Hub:
         waiting: list[transport.Received] = []
         while (received := self._subscription.get_nowait()) is not None:
             waiting.append(received)
-        newest = {(each.peer, each.topic): each for each in waiting if holds_all(each.payload)}
-        for each in waiting:
-            if newest.get((each.peer, each.topic), each) is each or not holds_all(each.payload):
-                self._hear(each)
-            else:
+        last = {(each.peer, each.topic): at for at, each in enumerate(waiting) if holds_all(each.payload)}
+        for at, each in enumerate(waiting):
+            if at < last.get((each.peer, each.topic), 0) and holds_all(each.payload):
                 self.counters["superseded"] += 1
+            else:
+                self._hear(each)
 
     def publish(self, topic: str, body: Message) -> None:
         """Say something to whoever subscribes. What is too long to be said is counted: it can only repeat a draft's."""

@@ -8,13 +8,13 @@ stop strings lie across tokens.
 from __future__ import annotations
 
 import asyncio
-import codecs
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
 import pytest
+from writer import Writer
 
 from amusd_mp import Client, Finish, GenerationResult, GenerationTimeout, OperationalError, RequestError, SequenceLost
 from amusd_mp.core.messages import Origin
@@ -38,19 +38,6 @@ TOKENS = 150
 FAIR = Weather(delay=(0.001, 0.001))
 
 
-class Writer:
-    """A detokenizer of PIECES."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def feed(self, token: int) -> str:
-        return self._decoder.decode(PIECES[token])
-
-    def flush(self) -> str:
-        return self._decoder.decode(b"", final=True)
-
-
 class Pieces:
     """A tokenizer that writes PIECES."""
 
@@ -64,7 +51,7 @@ class Pieces:
         return b"".join(PIECES[token] for token in ids).decode("utf-8", "replace")
 
     def detokenizer(self, prompt: Sequence[int]) -> Writer:
-        return Writer()
+        return Writer(PIECES)
 
 
 class Particular(StubModel):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pytest
+from writer import Writer
 
 from amusd_mp.core.messages import Committed, Draft, Finish, Opened, Origin, Submit, Sync, Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
@@ -41,19 +42,6 @@ CONTEXT = 60
 CASES, AT_ONCE = 1000, 4
 
 
-class Writer:
-    """A detokenizer of PIECES."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def feed(self, token: int) -> str:
-        return self._decoder.decode(PIECES[token])
-
-    def flush(self) -> str:
-        return self._decoder.decode(b"", final=True)
-
-
 class Tokens:
     """Prompts here are ids already."""
 
@@ -67,7 +55,7 @@ class Tokens:
         return b"".join(PIECES[token] for token in ids).decode("utf-8", "replace")
 
     def detokenizer(self, prompt: Sequence[int]) -> Writer:
-        return Writer()
+        return Writer(PIECES)
 
 
 class Telling(StubModel):
