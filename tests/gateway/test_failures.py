@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from exactness import deployment
 
-from amusd_mp import LocalCluster
+from amusd_mp import Client, LocalCluster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,6 +23,7 @@ TOKENS = 32
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster() -> AsyncIterator[LocalCluster]:
+    """A draft, a verify node that holds eight sequences, and a gateway."""
     tables = deployment("bundled:draft", max_sequences=8)
     nodes = tables["nodes"]
     assert isinstance(nodes, dict)
@@ -41,14 +42,24 @@ async def http(cluster: LocalCluster) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def watcher(cluster: LocalCluster) -> AsyncIterator[Client]:
+    """A client that is connected before what it watches begins."""
+    async with cluster.connect(timeout=DEADLINE) as client:
+        yield client
+
+
 def body(prompt: str, **more: object) -> dict[str, object]:
     return {"model": MODEL, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, **more}
 
 
 async def stream(
-    http: httpx.AsyncClient, ask: dict[str, object], leave_after: int | None = None
+    http: httpx.AsyncClient,
+    ask: dict[str, object],
+    leave_after: int | None = None,
+    begun: asyncio.Event | None = None,
 ) -> tuple[str, list[str]]:
-    """Return the text and the last two events; disconnect after so many events if asked to."""
+    """Return the text and the last two events; set `begun` at the first; disconnect after so many if asked to."""
     text, last = "", []
     async with http.stream("POST", "/v1/completions", json={**ask, "stream": True}) as answer:
         assert answer.status_code == 200, await answer.aread()
@@ -60,6 +71,8 @@ async def stream(
             if line != "data: [DONE]" and "choices" in line:
                 text += "".join(choice["text"] for choice in json.loads(last[-1])["choices"])
             seen += 1
+            if begun is not None:
+                begun.set()
             if leave_after is not None and seen >= leave_after:
                 break
     return text, last
@@ -74,17 +87,16 @@ async def until(check: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_holding(cluster: LocalCluster, sequences: int) -> None:
+async def until_holding(watcher: Client, sequences: int) -> None:
     """Wait until the verify node holds so many sequences."""
-    async with cluster.connect() as client:
 
-        async def holding() -> bool:
-            return (await client.status()).sequences == sequences
+    async def holding() -> bool:
+        return (await watcher.status()).sequences == sequences
 
-        await until(holding)
+    await until(holding)
 
 
-async def test_32_streams_of_which_8_leave(cluster: LocalCluster, http: httpx.AsyncClient) -> None:
+async def test_32_streams_of_which_8_leave(watcher: Client, http: httpx.AsyncClient) -> None:
     """More streams than the verify node holds sequences: the rest wait in line and get their own text."""
     alone = [
         (await http.post("/v1/completions", json=body(p, strategy="autoregressive"))).json()["choices"][0]["text"]
@@ -104,7 +116,7 @@ async def test_32_streams_of_which_8_leave(cluster: LocalCluster, http: httpx.As
         else:
             assert text == alone[i % 4]
             assert last[-1] == "[DONE]"
-    await until_holding(cluster, 0)
+    await until_holding(watcher, 0)
     metrics = (await http.get("/metrics")).text
     assert "amusd_mp_num_requests_running 0.0" in metrics
     assert "amusd_mp_num_requests_waiting 0.0" in metrics
@@ -113,18 +125,17 @@ async def test_32_streams_of_which_8_leave(cluster: LocalCluster, http: httpx.As
 
 
 async def test_a_caller_that_leaves_ends_its_sequence_streaming_or_not(
-    cluster: LocalCluster, http: httpx.AsyncClient
+    watcher: Client, http: httpx.AsyncClient
 ) -> None:
     endless = body(PROMPTS[0], max_tokens=2000, ignore_eos=True)
-    async with cluster.connect() as client:
-        for streaming in (True, False):
-            asking = asyncio.create_task(stream(http, endless) if streaming else post(http, endless))
-            await until_holding(cluster, 1)
-            before = (await client.status()).output_tokens
-            asking.cancel()
-            await asyncio.wait({asking})
-            await until_holding(cluster, 0)
-            assert (await client.status()).output_tokens - before < 1500  # ended early, not by its length
+    for streaming in (True, False):
+        asking = asyncio.create_task(stream(http, endless) if streaming else post(http, endless))
+        await until_holding(watcher, 1)
+        before = (await watcher.status()).output_tokens
+        asking.cancel()
+        await asyncio.wait({asking})
+        await until_holding(watcher, 0)
+        assert (await watcher.status()).output_tokens - before < 1500  # ended early, not by its length
 
 
 async def post(http: httpx.AsyncClient, ask: dict[str, object]) -> tuple[str, list[str]]:
@@ -155,12 +166,15 @@ async def test_without_a_verify_node_it_is_unavailable_until_that_is_back(
 ) -> None:
     expected = (await http.post("/v1/completions", json=body(PROMPTS[2]))).json()["choices"][0]["text"]
     endless = body(PROMPTS[0], max_tokens=2000, ignore_eos=True)
-    writing = [asyncio.create_task(stream(http, endless)) for _ in range(2)]
     waiting = asyncio.create_task(http.post("/v1/completions", json=endless))
-    await until_holding(cluster, 3)
+    begun = [asyncio.Event() for _ in range(2)]
+    writing = [asyncio.create_task(stream(http, endless, begun=each)) for each in begun]
+    async with asyncio.timeout(DEADLINE):
+        for each in begun:
+            await each.wait()
     await cluster.kill("verify")
-    for each in writing:
-        _, (error, done) = await each
+    for task in writing:
+        _, (error, done) = await task
         assert done == "[DONE]"
         assert json.loads(error)["error"]["type"] == "service_unavailable"
         assert json.loads(error)["usage"]["completion_tokens"] >= 0

@@ -27,7 +27,7 @@ import msgpack
 import zmq
 from hostile import Mutator
 
-from amusd_mp.codec import DecodeError, decode, encode
+from amusd_mp.codec import DecodeError, decode, encode, holds_all
 from amusd_mp.core.limits import PUBLICATION_BYTES, REQUEST_BYTES
 from amusd_mp.core.messages import Envelope, Hello, Welcome
 
@@ -147,6 +147,8 @@ class Attacker:
         if self._taken in ready:
             for frames in drained(self._taken):
                 self._record("windows", frames[-1])
+                if holds_all(frames[-1]):
+                    self._record("drafts", frames[-1])
                 self._deliver(self._told, frames)
 
     def _redirected(self, reply: bytes) -> bytes:
@@ -230,6 +232,8 @@ class Attacker:
 
     def _windows(self, mutator: Mutator) -> tuple[int, Frames] | None:
         source = mutator.source
+        if source.random() < 0.02:
+            return 0, self._useless(source)
         real = msgpack.unpackb(source.choice(self.records["windows"]), strict_map_key=False)
         dice = source.random()
         if dice < 0.6:
@@ -245,6 +249,14 @@ class Attacker:
         if len(frames[1]) > 2 * PUBLICATION_BYTES:
             return DOOMED, frames
         return 0, [frames[0], *mutator.frames(frames)[1:]] if source.random() < 0.03 else frames
+
+    def _useless(self, source: random.Random) -> Frames:
+        """Return a flawless message about a sequence that is nobody's, alone on its topic: none supersedes it."""
+        real = msgpack.unpackb(source.choice(self.records["drafts"]), strict_map_key=False)
+        real["n"], real["i"] = "evil-0", f"evil-{self._seed}-0"
+        for window in real["b"]["windows"]:
+            window["sequence"] = "nobody"
+        return [b"d/" + source.randbytes(8).hex().encode(), pack_plain(real)]
 
     def _subscriptions(self, mutator: Mutator) -> tuple[int, Frames]:
         source = mutator.source

@@ -120,7 +120,7 @@ class Siege:
         async with asyncio.timeout(DEADLINE):
             while True:
                 kept = await self._order({"lane": "records"})
-                if min(kept.get(kind, 0) for kind in ("requests", "windows", "publications")) >= 20:
+                if min(kept.get(kind, 0) for kind in ("requests", "drafts", "publications")) >= 20:
                     return
                 await asyncio.sleep(0.1)
 
