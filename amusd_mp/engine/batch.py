@@ -37,8 +37,8 @@ class Batch:
 class Batcher:
     """Builds batches for one model; holds the constant tensors they are cut from.
 
-    min_block, bucket: pad blocks to this many columns, and the shown length up to a multiple of this. Both 1 unless
-    the attention's rounding depends on the shape.
+    min_block, bucket: pad blocks to this many columns, and the shown length up to a multiple of this. The
+    first 1 unless the attention's rounding depends on the shape, the second too small wastes time on new shapes.
     fixed_rows: 0, or the cache's rows: every batch then has them all, those without a block as padding, and columns
     (of blocks, and of logits) come in powers of two. Few shapes, so few ways to round.
     """
