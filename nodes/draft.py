@@ -13,6 +13,7 @@ from functools import partial
 from amusd_mp.core import limits
 from amusd_mp.core.digest import DigestReader, Known
 from amusd_mp.core.draft import DraftCore, shared_out
+from amusd_mp.core.guesses import reach
 from amusd_mp.core.messages import (
     VERIFY_TOPICS,
     Beat,
@@ -29,6 +30,7 @@ from amusd_mp.core.messages import (
 from amusd_mp.core.model import Loaded
 from amusd_mp.core.params import problem
 from amusd_mp.core.replica import Contradiction, Replica
+from amusd_mp.core.telling import Telling
 from amusd_mp.errors import NodeFailed, NotReady, OperationalError, ProtocolError, RequestTimeout, Unreachable
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
@@ -63,6 +65,7 @@ class DraftNode(Node):
         self._fetch = asyncio.Event()
         self._drained = asyncio.Event()
         self._step_began: float | None = None
+        self._telling = Telling()
         self._tracer = Tracer("draft", self._runtime.now)
 
     # ------------------------------------------------------------------------------------------ life
@@ -140,7 +143,9 @@ class DraftNode(Node):
                 result = await self._device.run(partial(model.run, step))
                 self._step_began = None
                 quiet.end()
-                if core.apply(result):
+                now = self._runtime.now()
+                told = core.apply(result, now)
+                if told and self._telling.due(min(map(reach, told)), any(w.full for w in told), now):
                     self._publish()
                 if begun is not None:
                     link.publish(self._topic, self._tracer.drafted(begun, result))
@@ -197,6 +202,7 @@ class DraftNode(Node):
     def _commit(self, window: Committed | SyncPage) -> None:
         if not self._readable(window.tokens):
             return
+        self._telling.commit(self._runtime.now(), self._core.steps)
         try:
             if self._core.commit(window):
                 self._want(window.sequence)

@@ -1,8 +1,9 @@
 """Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
 
 Step times are those of the recorded timeline. Which tokens the draft guesses is taken from alternating's rounds on the
-same prompts, token by token; the few that no round looked at are drawn with its acceptance. The simulated draft tells
-no confidence. How far the rest carries shows in the strategies that have nothing to decide (autoregressive and
+same prompts, token by token, and where those found a wrong guess, whether its runner-up was right is taken from the
+main contender's steps; what nobody looked at is drawn, as likely as it was elsewhere. The simulated draft's confidence
+tells nothing. How far the rest carries shows in the strategies that have nothing to decide (autoregressive and
 alternating), whose bounds stand beside the main one's.
 """
 
@@ -54,10 +55,24 @@ def with_bound(summary: Mapping[str, Any], devices: tuple[float, float, float] |
     return {**summary, "bounds": bounds, "bound_assumes": {**assumed, "acceptance": acceptance}}
 
 
-def completed(agreement: Sequence[str], acceptance: float) -> list[list[bool]]:
-    """Return for each response which tokens the draft guesses; what was not looked at is drawn with `acceptance`."""
+def completed(agreement: Sequence[str], acceptance: float) -> list[list[int]]:
+    """Return for each response of which tokens the draft's first (1) or second choice (2) is right, or neither (0).
+
+    What was not looked at is drawn: with `acceptance`, and as often as seen elsewhere.
+    """
     dice = random.Random(1)
-    return [[dice.random() < acceptance if each == "?" else each == "1" for each in told] for told in agreement if told]
+    seen = "".join(agreement)
+    right, wrong = seen.count("2"), seen.count("0")
+    second = right / (right + wrong) if right else 0.0
+
+    def drawn(each: str) -> int:
+        if each in "012":
+            return int(each)
+        if each == "?" and dice.random() < acceptance:
+            return 1
+        return 2 * (dice.random() < second)
+
+    return [[drawn(each) for each in told] for told in agreement if told]
 
 
 def of_label(label: str) -> tuple[Strategy, int] | None:

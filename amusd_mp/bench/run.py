@@ -18,7 +18,7 @@ from amusd_mp.bench.folder import RunFolder
 from amusd_mp.bench.measuring import Measurement, spaced
 from amusd_mp.bench.peer import assisted
 from amusd_mp.bench.prompts import BenchPrompt
-from amusd_mp.bench.records import Answer
+from amusd_mp.bench.records import Answer, together
 from amusd_mp.bench.watching import record
 from amusd_mp.bench.writers import NodeWriter, Task, Writer, as_text, has_template
 from amusd_mp.config import Deployment
@@ -147,7 +147,7 @@ class Bench:
             "settings": self._settings(),
             "environment": dict(plan.environment),
             **summary.results(measurement.answers, measurement.walls, alone.label, main.label),
-            "agreement": self._agreement(measurement, fixed),
+            "agreement": self._agreement(measurement, fixed, main),
             "sweep": sorted(swept, key=lambda each: int(each["k"])),
             "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
             "differences": [await self._explained(client, each, measurement.answers[alone.label]) for each in other],
@@ -156,10 +156,12 @@ class Bench:
         }
 
     @staticmethod
-    def _agreement(measurement: Measurement, fixed: Sequence[NodeWriter]) -> list[str]:
-        """Return for each prompt's first response which of its tokens the draft guesses, as alternating found out."""
+    def _agreement(measurement: Measurement, fixed: Sequence[NodeWriter], main: Writer) -> list[str]:
+        """Return for each prompt's first response which of its tokens the draft guesses, as was found out."""
         answers = measurement.answers[fixed[0].label] if fixed else []
-        return [answer.turns[0].agreement for answer in answers if answer.repeat == 0]
+        chains = {each.prompt: each.turns[0].agreement for each in answers if each.repeat == 0}
+        trees = {e.prompt: e.turns[0].agreement for e in measurement.answers[main.label] if e.repeat == 0}
+        return [together(told, trees.get(prompt, "")) for prompt, told in chains.items()]
 
     async def _warm_up(self, writers: Sequence[Writer]) -> None:
         """Answer under every contender, so that no first time is measured."""

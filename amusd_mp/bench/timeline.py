@@ -150,13 +150,13 @@ def figures(timeline: Timeline) -> dict[str, float]:
 
 
 def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
-    """Return median milliseconds of a verify step by its number of proposals, and of a draft step feeding one token."""
+    """Return median milliseconds of a verify step by its tokens after the first, and of a draft step of one token."""
     verify: dict[int, list[float]] = {}
     draft: list[float] = []
     for timeline in timelines:
         for step in timeline.verify:
-            if len(step.entries) == 1 and step.entries[0].fed == step.entries[0].proposed + 1:
-                verify.setdefault(step.entries[0].proposed, []).append(1e3 * (step.ended - step.began))
+            if len(step.entries) == 1 and (step.entries[0].proposed or step.entries[0].fed == 1):
+                verify.setdefault(step.entries[0].fed - 1, []).append(1e3 * (step.ended - step.began))
         draft += [
             1e3 * (step.ended - step.began)
             for step in timeline.draft

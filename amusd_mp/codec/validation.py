@@ -100,6 +100,7 @@ RULES: Final[Mapping[str, Leaf]] = {
     "attention": _NAME,
     "seconds": _TIME,
     "sent": _CLOCK,
+    "resumed_at": _CLOCK,
     "began": _CLOCK,
     "ended": _CLOCK,
     "step_age": _TIME,

@@ -8,10 +8,14 @@ where chance decides (docs/sampling.md). A draft that tells nothing is judged by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 PRIOR: Final = 0.7
 """Acceptance to expect of an unknown draft: the bundled pair's greedy agreement, and near what 1B/8B pairs reach."""
+
+PRIOR_SECOND: Final = 0.35
+"""Chance to expect of a token beside the chain where the chain's is wrong, of those with the greatest odds."""
 
 BINS: Final = 10
 """Equal parts of 0 to 100 %: enough to tell a guess from a certainty, few enough to fill within a response."""
@@ -26,8 +30,8 @@ SMOOTHING: Final = 0.02
 class Calibration:
     """Chance of acceptance by confidence, learned from what was accepted."""
 
-    def __init__(self) -> None:
-        self._chance = [PRIOR] * BINS
+    def __init__(self, prior: float = PRIOR) -> None:
+        self._chance = [prior] * BINS
         self._judged = [0] * BINS
 
     def __repr__(self) -> str:
@@ -43,6 +47,26 @@ class Calibration:
         self._judged[at] += 1
         rate = max(SMOOTHING, 1 / (WEIGHT + self._judged[at]))
         self._chance[at] += rate * (accepted - self._chance[at])
+
+
+class Record:
+    """What has become of one draft's guesses, over all its sequences of a kind.
+
+    chain:   of its first choices, by its confidence in each
+    beside:  of others beside a wrong one, by its odds of each
+    rescued: how often one of those was right
+    """
+
+    def __init__(self) -> None:
+        self.chain = Calibration()
+        self.beside = Calibration(PRIOR_SECOND)
+        self.rescued = 0.0
+
+    def wrong(self, odds: Sequence[tuple[int, bool]]) -> None:
+        """Learn what stood beside a wrong token: with what odds, and whether it was right."""
+        for each, right in odds:
+            self.beside.judge(each, right)
+        self.rescued += SMOOTHING * (any(right for _, right in odds) - self.rescued)
 
 
 def _bin(confidence: int) -> int:

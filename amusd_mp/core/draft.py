@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from amusd_mp.core.draft_sequence import DraftSequence
+from amusd_mp.core.draft_sequence import RUNNERS_UP, DraftSequence
 from amusd_mp.core.messages import Committed, SyncPage, Window
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
@@ -127,12 +127,14 @@ class DraftCore:
         chosen = long[:1] if prefill else short
         self._prefilled_last = prefill
         self.steps += 1
-        step = Step(self.steps, tuple(self._block(sequence) for sequence in chosen), confidence=True)
+        blocks = tuple(self._block(sequence) for sequence in chosen)
+        others = RUNNERS_UP if any(sequence.branching for sequence in chosen) else 0
+        step = Step(self.steps, blocks, confidence=True, runners_up=others)
         self._in_flight = InFlight(step, tuple(chosen))
         return step
 
-    def apply(self, result: StepResult) -> list[Window]:
-        """Take the result of the step in flight and return the windows to publish."""
+    def apply(self, result: StepResult, now: float = 0.0) -> list[Window]:
+        """Take the result of the step in flight and return the windows to publish; `now` is this node's clock."""
         flight = self._in_flight
         if flight is None or flight.step.number != result.number:
             raise ValueError(f"result of step {result.number}, but {flight} is in flight")
@@ -145,7 +147,12 @@ class DraftCore:
                 continue
             sequence.fed = block.start + len(block.tokens)
             for at, token in enumerate(picked.tokens):
-                sequence.guess(token, picked.confidence[at] if picked.confidence else None)
+                sequence.guess(
+                    token,
+                    now,
+                    picked.confidence[at] if picked.confidence else None,
+                    picked.runners_up[at] if picked.runners_up else (),
+                )
             if picked.tokens and sequence.worth_sending:
                 windows.append(sequence.window())
         return windows

@@ -52,6 +52,16 @@ class GenerationParams:
     ignore_eos: bool = False
     logprobs: int | None = None
 
+    @property
+    def plain(self) -> bool:
+        """True if each token is the model's largest logit, and nothing else bears on it."""
+        return (
+            self.temperature == 0
+            and not self.min_tokens
+            and not self.logit_bias
+            and (self.presence_penalty, self.frequency_penalty, self.repetition_penalty) == (0.0, 0.0, 1.0)
+        )
+
 
 def problem(params: GenerationParams, vocabulary: int) -> tuple[str, str] | None:
     """Return the first parameter that no request may have, and why; None if all are fine."""

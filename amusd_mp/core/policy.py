@@ -1,7 +1,7 @@
 """How much to verify next, and whether to wait for more: the rule that keeps the verify model from ever losing.
 
-With T(k) the measured time of a step that scores k proposals per row, c_i the chance that a row's i-th proposal is
-accepted behind the others (`core.calibration`), S_i = c_1 c_2 ... c_i and
+With T(k) the measured time of a step that scores k proposals per row, S_i the chance that a row's i-th likeliest
+proposal is accepted (of a chain, c_1 c_2 ... c_i with c the chance of each behind those before it) and
 
     E(k) = 1 + S_1 + S_2 + ... + S_k
 
@@ -11,7 +11,7 @@ with g measured as the rate achieved so far
 
     use the k, up to what is valid, that maximises              sum over rows of E(min(k, valid))  -  g * T(k)
     wait for the next token, expected after w, only if with it or with some j tokens that come in period d, each
-    accepted with the running acceptance a of its draft, so S_(k+i) = S_k a^i,
+    accepted with the running acceptance a of its draft, so S_(k+i) = S a^i behind a chain that survives with chance S,
 
         sum over rows of  S_(k+1) + ... + S_(k+j) - S_(k+j) h (1 - w/d)   >   g * (w + (j-1) d + T(k+j) - T(k))
 
@@ -25,11 +25,12 @@ and every network. Pure: time is an argument, and nothing here knows a message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 from operator import mul
+from typing import Any
 
 PROBE_EVERY = 16
 """Steps without scoring a proposal after which one is tried; twice as many after each probe in a row."""
@@ -49,27 +50,41 @@ AHEAD = 8
 class RowView:
     """What the policy sees of one sequence.
 
-    chances:    of each proposal at hand, that it is accepted if those before it are
+    worths:     of each proposal at hand, the chance that it is accepted, the likeliest first
     usable:     how many proposals one step could commit at most
+    chain:      how many proposals follow each other, for the next to follow
+    tip:        how many of the likeliest have all of those among them
+    survival:   chance that all of those are accepted
     acceptance: the running chance of proposals to come
+    rescued:    and of another beside a wrong one of those to be right
     next_in:    seconds until one more is expected, None if none is to be waited for
     period:     seconds between the tokens after that
     gap:        committed tokens that the draft's newest window does not reach yet; it must first guess those right too
     probe:      nothing was scored for so long that it should be tried, to notice that a draft has become good
     """
 
-    chances: tuple[float, ...]
+    worths: tuple[float, ...]
     usable: int
+    chain: int
+    tip: int
+    survival: float
     acceptance: float
     next_in: float | None = None
     period: float | None = None
     gap: int = 0
+    rescued: float = 0.0
     probe: bool = False
+
+    @classmethod
+    def of_chain(cls, chances: Sequence[float], usable: int, acceptance: float, **more: Any) -> RowView:
+        """Return the view of a chain whose tokens are each accepted with such a chance behind those before."""
+        worths = tuple(accumulate(chances[:usable], mul))
+        return cls(worths, usable, len(worths), len(worths), prod(chances[:usable]), acceptance, **more)
 
     @property
     def valid(self) -> int:
         """Proposals at hand."""
-        return len(self.chances)
+        return len(self.worths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,41 +100,57 @@ class Decision:
 
 
 class StepCosts:
-    """Measured seconds of a step by (rows, k), each a running mean; what was never measured is inferred."""
+    """Measured seconds of a step by (rows, k), each a running mean; a k that is rare is judged by its neighbours, too.
+
+    One reading may be anything.
+    """
 
     SMOOTHING = 0.1
-    GROWTH = 0.03  # assumed cost of one more token per row before it is measured: about what a block costs on a CPU
+    ENOUGH = 4  # readings that speak for themselves
+    GROWTH = 0.01  # assumed cost of one more token per row where it was not measured: what a block costs on a CPU
+    OUTLIER = 1.5  # times what was expected: no reading counts for more
 
     def __init__(self) -> None:
-        self._seconds: dict[int, dict[int, float]] = {}
+        self._seconds: dict[int, dict[int, tuple[float, int]]] = {}  # rows -> k -> running mean, readings
 
     def observe(self, rows: int, k: int, seconds: float) -> None:
-        """Learn one step. A first reading counts as it is; an outlier moves the mean by no more than double."""
+        """Learn one step. A first reading counts as it is where nothing was known of such steps."""
         seconds = max(seconds, 1e-6)  # in virtual time a step may take none
         row = self._seconds.setdefault(rows, {})
-        known = row.get(k)
-        if known is None:
-            row[k] = seconds
-        else:
-            row[k] = known + self.SMOOTHING * (min(seconds, 2 * known) - known)
+        known, readings = row.get(k, (0.0, 0))
+        if readings or (k and any(row)):
+            seconds = min(seconds, self.OUTLIER * (known if readings else self._of(row, k)))
+        readings += 1
+        row[k] = known + max(self.SMOOTHING, 1 / readings) * (seconds - known), readings
 
     def estimate(self, rows: int, k: int) -> float | None:
         """Return the expected seconds, or None before anything was measured."""
         if not self._seconds:
             return None
-        nearest = min(self._seconds, key=lambda r: (abs(r - rows), r))
-        row = self._seconds[nearest]
-        if k in row:
-            return row[k]
-        below = max((j for j in row if j < k), default=None)
-        above = min((j for j in row if j > k), default=None)
-        if below is not None and above is not None:
-            share = (k - below) / (above - below)
-            return row[below] + share * (row[above] - row[below])
-        if below is not None:
-            return row[below] * (1 + self.GROWTH * (k - below))
-        assert above is not None
-        return row[above] / (1 + self.GROWTH * (above - k))
+        return self._of(self._seconds[min(self._seconds, key=lambda r: (abs(r - rows), r))], k)
+
+    def _of(self, row: Mapping[int, tuple[float, int]], k: int) -> float:
+        if k in row and (not k or row[k][1] >= self.ENOUGH):
+            return row[k][0]
+        least = min((j for j in row if j), default=None)
+        if least is None:
+            return row[0][0] * (1 + self.GROWTH * k)
+        if k >= least:
+            return self._near(row, k)
+        if 0 not in row:
+            return self._near(row, least) / (1 + self.GROWTH * (least - k))
+        share = k / least
+        return row[0][0] + share * (self._near(row, least) - row[0][0])
+
+    def _near(self, row: Mapping[int, tuple[float, int]], k: int) -> float:
+        """Return the mean of what similar steps took, the more similar and the better known the weightier."""
+        total = weights = 0.0
+        for j, (seconds, readings) in row.items():
+            if j:
+                weight = min(readings, 1 / self.SMOOTHING) / 2 ** abs(k - j)
+                total += weight * seconds * (1 + self.GROWTH * (k - j))
+                weights += weight
+        return total / weights
 
 
 class Price:
@@ -192,7 +223,7 @@ class Policy:
         """Return what to use of each row now, or until when to wait for one more token."""
         alone = self.costs.estimate(len(rows), 0)
         if alone is None or not any(row.usable for row in rows):
-            return self._go(tuple(min(row.valid, row.usable) for row in rows))
+            return self._go(tuple(row.valid for row in rows))
         price = self.price.of(len(rows), len(rows) / alone)
         k = self._best(rows, price)
         wait = self._patience(rows, k, price) if may_wait else None
@@ -207,7 +238,7 @@ class Policy:
             self.trust.learn(not missed)
         else:
             self.trust.recover()
-        return self._go(tuple(min(max(k, PROBE_TOKENS * row.probe), row.valid, row.usable) for row in rows), missed)
+        return self._go(tuple(min(max(k, PROBE_TOKENS * row.probe), row.valid) for row in rows), missed)
 
     def _go(self, ks: tuple[int, ...], missed: bool = False) -> Decision:
         self._deadline = None
@@ -220,9 +251,7 @@ class Policy:
 
     def _best(self, rows: Sequence[RowView], price: float) -> int:
         """Return the k that maximises expected tokens less what the step's time is worth."""
-        expected: list[list[float]] = [
-            list(accumulate(accumulate(row.chances[: row.usable], mul), initial=0.0)) for row in rows
-        ]
+        expected: list[list[float]] = [list(accumulate(row.worths, initial=0.0)) for row in rows]
 
         def gain(k: int) -> float:
             return sum(each[min(k, len(each) - 1)] for each in expected) - price * self._seconds(len(rows), k)
@@ -231,7 +260,9 @@ class Policy:
 
     def _patience(self, rows: Sequence[RowView], k: int, price: float) -> float | None:
         """Return the longest wait for the next token that could pay, None if the expected one does not."""
-        coming = [row for row in rows if row.next_in is not None and row.valid == k and row.usable > k]
+        coming = [
+            row for row in rows if row.next_in is not None and row.tip <= k <= row.valid and row.usable > row.chain
+        ]
         if not coming:
             return None
         soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
@@ -249,14 +280,14 @@ class Policy:
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0
         lead = max(0.0, 1 - soonest / step) * min(1.0, price * step) if step else 0.0
-        survival = [prod(row.chances) * (CAUTION * row.acceptance) ** row.gap for row in first]
+        survival = [row.survival * (CAUTION * row.acceptance) ** row.gap for row in first]
         base, tokens, best = self._seconds(rows, k), 0.0, 0.0
         for j in range(1, 1 + (1 if period is None else AHEAD)):
-            survival = [
-                each * CAUTION * row.acceptance if row.usable >= k + j else 0.0
-                for each, row in zip(survival, first, strict=True)
-            ]
-            tokens += sum(survival)
+            before = [each if row.usable >= row.chain + j else 0.0 for each, row in zip(survival, first, strict=True)]
+            survival = [each * CAUTION * row.acceptance for each, row in zip(before, first, strict=True)]
+            tokens += sum(survival) + sum(
+                (all_ - right) * row.rescued for all_, right, row in zip(before, survival, first, strict=True)
+            )
             seconds = (j - 1) * step + self._seconds(rows, k + j) - base
             best = max(best, self.trust.share * (tokens - lead * sum(survival)) / (price * rows) - seconds)
         return best

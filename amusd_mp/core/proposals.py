@@ -1,19 +1,21 @@
-"""What drafts have proposed for one sequence: a tree of guesses per draft, judged by content alone.
+"""What drafts have proposed for one sequence, and how much of it can be expected to be accepted.
 
-A window counts only where its tokens after `base` run through the committed tokens (rule V2); publisher numbers filter
-out what is older than the window already held. Paths beyond the committed tokens come out; nothing here decides how
-much of a path is used (`core.policy` does).
+A window counts only where it continues the committed tokens (`core.guesses`); publisher numbers filter out what is
+older than the window already held. What comes out is the longest chain and the tokens beside it, with the chance of
+each; nothing here decides how much of it is used (`core.policy` does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from operator import mul
 
-from amusd_mp.core.calibration import PRIOR, Calibration
+from amusd_mp.core.calibration import PRIOR, Record
+from amusd_mp.core.guesses import Guesses, guesses_beyond, reach
 from amusd_mp.core.messages import Window
-
-ROOT = -1
 
 PRIOR_WEIGHT = 4
 """How many judged tokens the first expectation is worth: a bad draft must be found out within a few steps."""
@@ -21,58 +23,29 @@ PRIOR_WEIGHT = 4
 SMOOTHING = 0.05
 
 
-def path_beyond(
-    committed: Sequence[int], base: int, tokens: Sequence[int], parents: Sequence[int] | None
-) -> list[int] | None:
-    """Return the longest guess of a window that continues `committed`, as indices into its tokens.
-
-    None is a window that contradicts `committed`, [] one that agrees as far as it goes, but ends at or before the last
-    committed token. `committed` holds every id from position 0. Of paths of equal length the one proposed first wins.
-    """
-    length = len(committed)
-    if base > length:
-        return None
-    if parents is None:
-        known = length - base
-        for i in range(min(known, len(tokens))):
-            if tokens[i] != committed[base + i]:
-                return None
-        return list(range(known, len(tokens)))
-    node = ROOT
-    children: dict[int, list[int]] = {}
-    for i, parent in enumerate(parents):
-        children.setdefault(parent, []).append(i)
-    for position in range(base, length):
-        found = next((i for i in children.get(node, ()) if tokens[i] == committed[position]), None)
-        if found is None:
-            return [] if node not in children else None
-        node = found
-    return _deepest(node, parents)
-
-
-def _deepest(node: int, parents: Sequence[int]) -> list[int]:
-    """Return the indices below `node` along the longest branch. One pass: a parent comes before its children."""
-    depth = {node: 0}
-    best = node
-    for i, parent in enumerate(parents):
-        if i != node and parent in depth:
-            depth[i] = depth[parent] + 1
-            if depth[i] > depth[best]:
-                best = i
-    path: list[int] = []
-    while best != node:
-        path.append(best)
-        best = parents[best]
-    return path[::-1]
-
-
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """The best path to verify next, and whose it is ("" and () when there is none).
+class Other:
+    """A token that may stand in the place of the chain's token `depth`.
 
-    chances:    for each token, the chance that it is accepted if all before it are
+    odds:   percent, the draft's own share for it of what it left to others than the chain's
+    chance: that it is right where the chain's token is wrong
+    """
+
+    depth: int
+    token: int
+    odds: int
+    chance: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to verify next, and whose it is ("" and () when there is none): a chain, and others beside it.
+
+    chances:    for each token of the chain, the chance that it is accepted if all before it are
     confidence: the draft's own, in percent, () if it does not tell
     acceptance: the chance to expect of tokens that this draft has yet to send
+    others:     what may stand in the place of the chain's tokens, and of the one after them
+    left:       others that are not verified; what becomes of them is learned all the same
     """
 
     draft: str = ""
@@ -80,12 +53,77 @@ class Proposal:
     chances: tuple[float, ...] = ()
     confidence: tuple[int, ...] = ()
     acceptance: float = 0.0
+    others: tuple[Other, ...] = ()
+    left: tuple[Other, ...] = ()
 
-    def cut(self, k: int) -> Proposal:
-        """Return the first k tokens of this proposal."""
-        if len(self.tokens) <= k:
+    @property
+    def size(self) -> int:
+        """Tokens to verify."""
+        return len(self.tokens) + len(self.others)
+
+    @property
+    def reach(self) -> int:
+        """Positions for which there is a guess."""
+        return max(len(self.tokens), *(other.depth + 1 for other in self.others)) if self.others else len(self.tokens)
+
+    def worths(self) -> list[float]:
+        """Return the chance of each token to be accepted, the likeliest first."""
+        return [worth for worth, _, _ in self._ranked]
+
+    def tip(self) -> int:
+        """Return how many of the likeliest tokens have the whole chain among them."""
+        last = next((at for at, (_, _, other) in enumerate(reversed(self._ranked)) if other is None), self.size)
+        return self.size - last
+
+    def within(self, usable: int, room: int) -> Proposal:
+        """Return what may be committed where `usable` proposals may, and what fits in `room` slots."""
+        if len(self.tokens) <= usable and self.size <= room and not self.others:
             return self
-        return replace(self, tokens=self.tokens[:k], chances=self.chances[:k], confidence=self.confidence[:k])
+        others = tuple(other for other in self.others if other.depth < usable)
+        chain = min(len(self.tokens), usable)
+        return self._of(chain, others[: max(0, room - chain)])
+
+    def likeliest(self, k: int) -> Proposal:
+        """Return the k tokens most likely to be accepted: never one without those before it."""
+        if self.size <= k:
+            return self
+        taken = self._ranked[:k]
+        return self._of(
+            sum(other is None for _, _, other in taken), tuple(other for _, _, other in taken if other is not None)
+        )
+
+    def chain(self, k: int) -> Proposal:
+        """Return the first k tokens of the chain alone."""
+        return self._of(min(k, len(self.tokens)), ())
+
+    def _of(self, k: int, others: tuple[Other, ...]) -> Proposal:
+        left = tuple(other for other in (*self.others, *self.left) if other not in others and other.depth < k)
+        return replace(
+            self,
+            tokens=self.tokens[:k],
+            chances=self.chances[:k],
+            confidence=self.confidence[:k],
+            others=others,
+            left=left,
+        )
+
+    @cached_property
+    def _ranked(self) -> list[tuple[float, int, Other | None]]:
+        """Return (chance, depth, None or the other) of all tokens, the likeliest first, a parent before its child."""
+        before = [1.0, *accumulate(self.chances, mul)]
+        chain: list[tuple[float, int, Other | None]] = [(before[at + 1], at, None) for at in range(len(self.tokens))]
+        if not self.others:
+            return chain
+        beside: list[tuple[float, int, Other | None]] = [
+            (before[other.depth] * (1 - self.chances[other.depth]) * other.chance, other.depth, other)
+            for other in self.others
+        ]
+        return sorted(chain + beside, key=_by_chance)
+
+
+def _by_chance(ranked: tuple[float, int, Other | None]) -> tuple[float, int, bool]:
+    worth, depth, other = ranked
+    return -worth, depth, other is not None
 
 
 @dataclass(slots=True)
@@ -96,7 +134,7 @@ class Evidence:
     window: Window
     arrived: float
     acceptance: float
-    calibration: Calibration
+    record: Record
     judged: int = 0
     broken_at: float | None = None  # when a commit contradicted its guesses, until a window agrees again
     missed: bool = False  # a token it should have sent did not come in time; no waiting until its next window
@@ -105,30 +143,41 @@ class Evidence:
         """Return how many of `length` committed tokens an uncontradicted window does not reach."""
         if self.broken_at is not None:
             return 0  # it starts over from a commit
-        return max(0, length - self.window.base - len(self.window.tokens))
+        return max(0, length - self.window.base - reach(self.window))
 
     def full_at(self, version: int) -> bool:
         """Return True if this draft sends nothing more before the commit after `version`."""
         return self.window.full and self.window.version == version
 
-    def propose(self, draft: str, path: Sequence[int]) -> Proposal:
-        """Return the proposal that the tokens at these indices of the window are."""
+    def propose(self, draft: str, guesses: Guesses) -> Proposal:
+        """Return the proposal that these guesses of the window are."""
         window = self.window
-        tokens = tuple(window.tokens[at] for at in path)
+        tokens = tuple(window.tokens[at] for at in guesses.chain)
         if not window.confidence:
-            return Proposal(draft, tokens, (self.acceptance,) * len(path), (), self.acceptance)
-        confidence = tuple(window.confidence[at] for at in path)
-        chances = tuple(self.calibration.chance(each) for each in confidence)
-        return Proposal(draft, tokens, chances, confidence, self.acceptance)
+            return Proposal(draft, tokens, (self.acceptance,) * len(tokens), (), self.acceptance)
+        confidence = tuple(window.confidence[at] for at in guesses.chain)
+        chances = tuple(self.record.chain.chance(each) for each in confidence)
+        others = []
+        for depth, at in guesses.others:
+            odds = min(100, 100 * window.confidence[at] // max(1, 100 - confidence[depth]))
+            others.append(Other(depth, window.tokens[at], odds, self.record.beside.chance(odds)))
+        return Proposal(draft, tokens, chances, confidence, self.acceptance, tuple(others))
 
-    def judge(self, proposal: Proposal, accepted: int) -> None:
-        """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable."""
+    def judge(self, proposal: Proposal, accepted: int, instead: int | None) -> None:
+        """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable.
+
+        accepted: tokens of the chain
+        instead:  what the verify model wrote after those, None where it is not known
+        """
         for at in range(min(len(proposal.tokens), accepted + 1)):
             self.judged += 1
             rate = max(SMOOTHING, 1 / (PRIOR_WEIGHT + self.judged))
             self.acceptance += rate * ((at < accepted) - self.acceptance)
             if proposal.confidence:
-                self.calibration.judge(proposal.confidence[at], at < accepted)
+                self.record.chain.judge(proposal.confidence[at], at < accepted)
+        if accepted < len(proposal.tokens) and instead is not None:
+            others = (*proposal.others, *proposal.left)
+            self.record.wrong([(other.odds, other.token == instead) for other in others if other.depth == accepted])
 
 
 class ProposalStore:
@@ -147,11 +196,12 @@ class ProposalStore:
         window: Window,
         now: float,
         acceptance: float = PRIOR,
-        calibration: Calibration | None = None,
+        record: Record | None = None,
     ) -> bool:
         """Keep a window unless a newer one of the same draft is held. Return whether it was kept.
 
-        `acceptance` is what to expect of a draft that is new to this sequence, `calibration` what it has shown on all.
+        `acceptance` is what to expect of a draft that is new to this sequence, `record` what became of its guesses on
+        all.
         """
         held = self.by_draft.get(draft)
         if held is not None and window == held.window:
@@ -160,10 +210,12 @@ class ProposalStore:
         if held is None or number > held.number:
             self.all_missed = False
         if held is None:
-            self.by_draft[draft] = Evidence(number, window, now, acceptance, calibration or Calibration())
+            self.by_draft[draft] = Evidence(number, window, now, acceptance, record or Record())
             return True
         if number <= held.number:
             return False
+        if window.version > held.window.version:
+            held.broken_at = None  # it heard of a newer commit: if it is contradicted again, then by one still newer
         held.number, held.window, held.arrived, held.missed = number, window, now, False
         return True
 
@@ -175,22 +227,21 @@ class ProposalStore:
             self._left_rollbacks += left.window.rollbacks
 
     def best(self, committed: Sequence[int], committed_at: float) -> Proposal:
-        """Return the path of which most tokens can be expected to be accepted.
+        """Return the proposal of which most tokens of the chain can be expected to be accepted.
 
         Notes on the way which drafts the newest commit, made at `committed_at`, contradicts.
         """
         best, value = Proposal(), 0.0
         for draft, evidence in self.by_draft.items():
-            window = evidence.window
-            path = path_beyond(committed, window.base, window.tokens, window.parents)
-            if path is None:
+            guesses = guesses_beyond(committed, evidence.window)
+            if guesses is None:
                 if evidence.broken_at is None:
                     evidence.broken_at = committed_at
                 continue
             evidence.broken_at = None
-            if not path:
+            if not guesses.chain:
                 continue
-            proposal = evidence.propose(draft, path)
+            proposal = evidence.propose(draft, guesses)
             expected = expected_accepted(proposal.chances)
             if expected > value or not best.tokens:
                 best, value = proposal, expected

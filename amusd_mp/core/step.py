@@ -35,6 +35,33 @@ class Block:
     prompt_length: int
     parents: tuple[int, ...] | None = None
 
+    @property
+    def chained(self) -> int:
+        """How many tokens it begins with that each follow the one before them: all of a chain."""
+        if self.parents is None:
+            return len(self.tokens)
+        return next((at for at, parent in enumerate(self.parents) if parent != at - 1), len(self.tokens))
+
+    @property
+    def reach(self) -> int:
+        """How many positions its tokens take."""
+        if self.parents is None:
+            return len(self.tokens)
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return max(depths)
+
+    def line(self, at: int) -> tuple[int, ...]:
+        """Return the tokens from the cached prefix down to the one at index `at`, itself included."""
+        if self.parents is None:
+            return self.tokens[: at + 1]
+        path: list[int] = []
+        while at >= 0:
+            path.append(self.tokens[at])
+            at = self.parents[at]
+        return tuple(path[::-1])
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
@@ -50,11 +77,16 @@ class Picked:
 
     `logprobs` is aligned with `tokens` where the request asked for log probabilities, else None; `confidence` is where
     the step asked for it: the share of probability, 0 to 1, that the model itself gives each of these tokens.
+    `runners_up` is where the step asked for it, of greedy requests: the next best ids for each token, and their shares.
+    `doubtful` are the indices of tokens that a pass of another shape might round to something else: close calls beside
+    a tree's leading chain (`engine.sampling`). Such a token may be shown to nobody.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] | None = None
     confidence: tuple[float, ...] = ()
+    runners_up: tuple[tuple[tuple[int, float], ...], ...] = ()
+    doubtful: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +94,13 @@ class Step:
     """One forward pass over some sequences, at most one block each. `number` identifies it until its result is back.
 
     confidence: tell with each token how sure the model is of it
+    runners_up: and with how many of the next best ids it was tempted
     """
 
     number: int
     blocks: tuple[Block, ...]
     confidence: bool = False
+    runners_up: int = 0
 
 
 @dataclass(frozen=True, slots=True)

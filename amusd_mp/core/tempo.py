@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from amusd_mp.core.calibration import PRIOR, Calibration
+from amusd_mp.core.calibration import PRIOR, Record
+from amusd_mp.core.guesses import reach
 from amusd_mp.core.messages import Window
 from amusd_mp.core.proposals import Evidence
 
@@ -47,6 +48,10 @@ class Line:
         self._lags.append(now - sent)
         return min(now, sent + min(self._lags))
 
+    def at(self, sent: float) -> float | None:
+        """Return when a message sent at `sent` arrived, had there been one; None while nothing was heard."""
+        return sent + min(self._lags) if self._lags and sent else None
+
 
 class Tempo:
     """Running means, in seconds, over every sequence of one draft (it drafts for all of them in the same steps).
@@ -54,14 +59,14 @@ class Tempo:
     period:      between two tokens of one sequence while its lead grows
     turnaround:  from a commit to the arrival of the first window that builds on it
     acceptance:  over all its sequences; what to expect of it on a new one
-    calibration: what its confidence is worth, for greedy requests (False) and for sampled ones (True)
+    records:     what became of its guesses, for greedy requests (False) and for sampled ones (True)
     """
 
     def __init__(self) -> None:
         self.period: float | None = None
         self.turnaround: float | None = None
         self.acceptance = PRIOR
-        self.calibration = {sampled: Calibration() for sampled in (False, True)}
+        self.records = {sampled: Record() for sampled in (False, True)}
         self.line = Line()
         self._worked: float | None = None
 
@@ -79,13 +84,16 @@ class Tempo:
         """Learn from a window with news that follows `before`; of several that waited, only the last may be seen."""
         fresh = window.drafted - before.window.drafted
         restarted = window.rollbacks > before.window.rollbacks
-        if window.version == before.window.version or not (restarted or before.window.full):
+        if window.resumed_at == before.window.resumed_at:
             self.period = _mean(self.period, max(0.0, now - before.arrived) / fresh)  # it was under way all the time
             return
+        first, later = self.line.at(window.resumed_at), (reach(window) if restarted else fresh) - 1
         committed = commits.at(window.version)
-        later = (len(window.tokens) if restarted else fresh) - 1  # tokens after the first that builds on the commit
-        if committed is not None and (self.period is not None or not later):
-            self.turnaround = _mean(self.turnaround, max(0.0, now - committed - later * (self.period or 0.0)))
+        if first is None or committed is None or not committed <= first <= now:
+            return  # it went on before that commit, or a clock jumped
+        self.turnaround = _mean(self.turnaround, first - committed)
+        if later > 0:
+            self.period = _mean(self.period, (now - first) / later)
 
     def judge(self, acceptance: float) -> None:
         """Learn a sequence's running acceptance."""

@@ -9,6 +9,7 @@ never stalls the sequences being decoded for longer than one chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.overlap import OverlapMeter
@@ -151,8 +152,8 @@ class VerifyCore:
             return False
         held = sequence.proposals.by_draft.get(draft)
         before = replace(held) if held is not None else None
-        calibration = tempo.calibration[sequence.params.temperature > 0]
-        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, calibration):
+        record = tempo.records[sequence.params.temperature > 0]
+        if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, record):
             return False
         if before is not None and window.drafted > before.window.drafted:
             tempo.arrived(before, window, sequence.commits, arrived)
@@ -194,7 +195,7 @@ class VerifyCore:
             elif self._settle(part, block, picked, now):
                 changed.append(part.sequence)
         if not flight.prefill:
-            most = max(len(part.proposal.tokens) for part in flight.parts)
+            most = max(len(block.tokens) for block in flight.step.blocks) - 1
             tokens = sum(part.sequence.outputs - outputs for part, outputs in zip(flight.parts, before, strict=True))
             chosen = all(part.sequence.speculation.strategy is Strategy.AMUSD for part in flight.parts)
             seconds, since_last = now - flight.began, now - flight.idle_since
@@ -204,17 +205,19 @@ class VerifyCore:
 
     def _settle(self, part: Part, block: Block, picked: Picked, now: float) -> bool:
         sequence, proposal = part.sequence, part.proposal
-        sequence.fed = block.start + len(block.tokens) - len(proposal.tokens)
+        sequence.fed = block.start + len(block.tokens) - proposal.size
         if not picked.tokens:
             return False
-        accepted, finish = sequence.settle(proposal.tokens, picked)
+        outputs = sequence.outputs
+        accepted, finish = sequence.settle(proposal, picked)
         sequence.fed += accepted
         sequence.version += 1
         sequence.committed_at = now
         sequence.commits.add(sequence.version, now)
         evidence = sequence.proposals.by_draft.get(proposal.draft)
-        if evidence is not None and proposal.tokens:
-            evidence.judge(proposal, accepted)
+        if evidence is not None and proposal.size:
+            instead = picked.tokens[accepted] if sequence.outputs > outputs + accepted else None
+            evidence.judge(proposal, accepted, instead)
             self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)
@@ -239,13 +242,31 @@ class VerifyCore:
         return self._begin(blocks, [Part(s, Proposal()) for s in together], now, prefill=True)
 
     def _block(self, part: Part) -> Block:
-        sequence, path = part.sequence, part.proposal.tokens
-        return self._feed(sequence, (sequence.ids[-1], *path), len(path) + 1)
+        """Return what is not in the cache yet, the chain, and what stands beside it."""
+        sequence, proposal = part.sequence, part.proposal
+        chain = (*sequence.ids[sequence.fed :], *proposal.tokens)
+        picks = proposal.size + 1
+        if not proposal.others:
+            return self._feed(sequence, chain, picks)
+        last = len(chain) - len(proposal.tokens) - 1
+        parents = (*range(-1, len(chain) - 1), *(last + other.depth for other in proposal.others))
+        return self._feed(sequence, (*chain, *(other.token for other in proposal.others)), picks, parents)
 
     @staticmethod
-    def _feed(sequence: VerifySequence, tokens: tuple[int, ...], picks: int) -> Block:
+    def _feed(
+        sequence: VerifySequence, tokens: tuple[int, ...], picks: int, parents: tuple[int, ...] | None = None
+    ) -> Block:
         assert sequence.row is not None
-        return Block(sequence.name, sequence.row, sequence.fed, tokens, picks, sequence.params, sequence.prompt_length)
+        return Block(
+            sequence.name,
+            sequence.row,
+            sequence.fed,
+            tokens,
+            picks,
+            sequence.params,
+            sequence.prompt_length,
+            parents,
+        )
 
     # ------------------------------------------------------------------------------------------ what to use
 
@@ -259,9 +280,10 @@ class VerifyCore:
             usable = sequence.usable()
             proposal = sequence.proposals.best(sequence.ids, sequence.committed_at) if usable else Proposal()
             if sequence.speculation.strategy is not Strategy.ALTERNATING:
+                proposal = proposal.within(usable, sequence.room())
                 open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
             elif not self._awaits_round(sequence, len(proposal.tokens), usable, now):
-                rounds.append(Part(sequence, proposal.cut(usable)))
+                rounds.append(Part(sequence, proposal.chain(usable)))
         if not open_choice:
             return rounds
         decision = self.policy.decide([view for _, view in open_choice], now, may_wait=not rounds)
@@ -270,19 +292,23 @@ class VerifyCore:
             return []
         for (part, view), k in zip(open_choice, decision.ks, strict=True):
             part.sequence.tried(k, missed=decision.missed and view.next_in is not None)
-            rounds.append(Part(part.sequence, part.proposal.cut(k)))
+            rounds.append(Part(part.sequence, part.proposal.likeliest(k)))
         return rounds
 
     def _view(self, sequence: VerifySequence, proposal: Proposal, usable: int, now: float) -> RowView:
-        valid = len(proposal.tokens)
-        next_in, period, gap = self._next_in(sequence, now) if usable > valid else (None, None, 0)
+        chain = len(proposal.tokens)
+        next_in, period, gap = self._next_in(sequence, now) if usable > chain else (None, None, 0)
         return RowView(
-            chances=proposal.chances[:usable],
+            worths=tuple(proposal.worths()),
             usable=usable,
-            acceptance=proposal.acceptance if valid else sequence.proposals.best_acceptance,
+            chain=chain,
+            tip=proposal.tip(),
+            survival=prod(proposal.chances),
+            acceptance=proposal.acceptance if chain else sequence.proposals.best_acceptance,
             next_in=next_in,
             period=period,
             gap=gap,
+            rescued=max((each.record.rescued for each in sequence.proposals.by_draft.values()), default=0.0),
             probe=sequence.unscored >= sequence.probe_after,
         )
 

@@ -1,7 +1,9 @@
 """One sequence at the verify node: committed tokens, proposals, cache state and counts.
 
 The only authority on what is committed (rule V1). `ids` is append-only; `fed` says how much of it the cache row holds,
-always at least one short of the end (rule V7: the last committed token is fed by the next block).
+always at least one short of the end (rule V7: the last committed token is fed by the next block), and two where the
+one before it was accepted beside the chain: to feed it again is cheaper than to move its cache entry, and bit for bit
+what a chain leaves there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origi
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY
-from amusd_mp.core.proposals import ProposalStore
+from amusd_mp.core.proposals import Proposal, ProposalStore
 from amusd_mp.core.step import Picked, TokenLogprob
 from amusd_mp.core.tempo import CommitTimes
 
@@ -55,6 +57,7 @@ class VerifySequence:
     read: Callable[[list[int], tuple[int, ...]], str] | None = None
     row: int | None = None
     fed: int = 0
+    carried: int = 0  # committed tokens before the last that the cache lacks, too: one that stood beside a chain
     version: int = 0
     origins: list[Origin] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -79,8 +82,8 @@ class VerifySequence:
 
     @property
     def prefilling(self) -> bool:
-        """True while more than the last committed token is missing from the cache."""
-        return self.length - self.fed > 1
+        """True while more is missing from the cache than a decode step leaves out."""
+        return self.length - self.fed > 1 + self.carried
 
     def usable(self) -> int:
         """Return how many proposed tokens one more step could commit, its own next token counted out."""
@@ -90,6 +93,10 @@ class VerifySequence:
         if self.params.max_tokens is not None:
             left = min(left, self.params.max_tokens - self.outputs)
         return max(0, min(left - 1, self.speculation.lookahead))
+
+    def room(self) -> int:
+        """Return how many proposed tokens fit into the cache row."""
+        return self.max_length - self.length
 
     def tried(self, k: int, missed: bool) -> None:
         """Note that a step scores k proposals, and whether it waited in vain for one.
@@ -113,30 +120,47 @@ class VerifySequence:
             self.logprobs.append(logprob or UNKNOWN)
         return self.output.add(token)
 
-    def settle(self, path: tuple[int, ...], picked: Picked) -> tuple[int, Finish | None]:
+    def settle(self, proposal: Proposal, picked: Picked) -> tuple[int, Finish | None]:
         """Commit what one verified block decides: accepted proposals, then the verify model's own next token.
 
-        `picked.tokens[j]` is the model's own token after `path[:j]`. A proposal is accepted while it equals that token
-        (greedy and coupled sampling alike, no ratio test), so what is committed is what the model alone would emit.
-        Returns how many proposals were accepted and the finish reason, with every count cut at the stop.
+        `picked.tokens[j]` is the model's own token after the chain's first j; those after the others follow. A proposal
+        is accepted while it equals that token (greedy and coupled sampling alike, no ratio test), so what is committed
+        is what the model alone would emit. One that is accepted beside the chain brings the model's next token along,
+        unless that is a close call. Returns how many of the chain were accepted and the finish reason, with every count
+        cut at the stop.
         """
-        accepted, emitted, finish = 0, 0, None
-        for j, own in enumerate(picked.tokens):
-            agreed = j < len(path) and path[j] == own
-            if agreed:
-                origin = Origin.ACCEPTED
-            elif j < len(path):
-                origin = Origin.RECOVERED
-            else:
-                origin = Origin.BONUS if path else Origin.ALONE
-            finish = self.append(own, origin, picked.logprobs[j] if picked.logprobs is not None else None)
-            emitted += 1
-            accepted += agreed
-            if finish is not None or not agreed:
+        path, length = proposal.tokens, len(self.ids)
+        pairs = enumerate(zip(path, picked.tokens, strict=False))
+        accepted = next((j for j, (guess, own) in pairs if guess != own), len(path))
+        wrote = [(own, Origin.ACCEPTED, j) for j, own in enumerate(picked.tokens[:accepted])]
+        own = picked.tokens[accepted]
+        beside = self._beside(proposal, accepted, picked)
+        if beside is not None:
+            wrote.append((own, Origin.ACCEPTED, accepted))
+            wrote.append((picked.tokens[beside], Origin.BONUS, beside))
+        elif accepted < proposal.reach:
+            wrote.append((own, Origin.RECOVERED, accepted))
+        else:
+            wrote.append((own, Origin.BONUS if path else Origin.ALONE, accepted))
+        finish: Finish | None = None
+        for token, origin, at in wrote:
+            finish = self.append(token, origin, picked.logprobs[at] if picked.logprobs is not None else None)
+            if finish is not None:
                 break
-        self.rejected = () if finish is not None else path[accepted:]
-        self._count(len(path) if finish is None else min(len(path), emitted), accepted, emitted)
-        return accepted, finish
+        emitted = len(self.ids) - length
+        self.carried = int(beside is not None)
+        self.rejected = () if finish is not None else path[accepted + self.carried :]
+        right = min(accepted + self.carried, emitted)
+        self._count(proposal.reach if finish is None else min(proposal.reach, emitted), right, emitted)
+        return min(accepted, emitted), finish
+
+    @staticmethod
+    def _beside(proposal: Proposal, accepted: int, picked: Picked) -> int | None:
+        """Return the pick behind the other token that was right where the chain ended or was wrong, None if none is."""
+        for at, other in enumerate(proposal.others, len(proposal.tokens) + 1):
+            if other.depth == accepted and other.token == picked.tokens[accepted]:
+                return None if at in picked.doubtful else at
+        return None
 
     def _count(self, proposed: int, accepted: int, emitted: int) -> None:
         tally = self.tally

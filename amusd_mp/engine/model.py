@@ -82,7 +82,7 @@ class SlotModel:
             logits = self._forward(step.blocks)
             if logits.shape[0]:
                 wanted = [Wanted(block, self._rows.held(block.row)) for block in step.blocks]
-                picked = choose(logits, wanted, self._vocabulary, self._card.eos_ids, step.confidence)
+                picked = choose(logits, wanted, self._vocabulary, self._card.eos_ids, step.confidence, step.runners_up)
             else:
                 picked = [Picked(()) for _ in step.blocks]
                 self._finish()

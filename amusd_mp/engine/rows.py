@@ -1,9 +1,10 @@
 """What each cache row holds: the ids of the entries in its slots, on the host.
 
 In a settled row, slot i holds the token at position i. After a tree the row has a *tail*: the tree's tokens lie in the
-slots behind the settled ones in the order of the block, siblings at the same position. The tail is dropped when the
-next block starts at or before it, or one path of it is kept. So rollback is shortening a list, and the list is also
-the history that sampling needs and the witness for "the cache holds exactly the ids of the tokens fed".
+slots behind the settled ones in the order of the block, siblings at the same position. As far as the tree begins as a
+chain it is settled, too. The rest is dropped when the next block starts, or one path of it is kept. So rollback is
+shortening a list, and the list is also the history that sampling needs and the witness for "the cache holds exactly the
+ids of the tokens fed".
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def ancestors(parents: Sequence[int], token: int) -> list[int]:
 
 def is_chain(block: Block) -> bool:
     """True if each token of the block follows the one before it."""
-    return block.parents is None or block.parents == tuple(range(-1, len(block.tokens) - 1))
+    return block.chained == len(block.tokens)
 
 
 class Rows:
@@ -85,13 +86,10 @@ class Rows:
 
     def fed(self, block: Block) -> None:
         """Record that the model has computed a block."""
-        ids = self._ids[block.row]
+        ids, settled = self._ids[block.row], block.chained
         del ids[block.start :]
-        if is_chain(block):
-            ids.extend(block.tokens)
-            self._tails[block.row] = None
-        else:
-            self._tails[block.row] = block
+        ids.extend(block.tokens[:settled])
+        self._tails[block.row] = block if settled < len(block.tokens) else None
 
     def keep(self, row: int, start: int, path: Sequence[int]) -> list[int]:
         """Settle one path of the row's tree and return the slots its entries lie in now.
@@ -105,6 +103,7 @@ class Rows:
         for at, token in enumerate(path):
             if not 0 <= token < len(tail.tokens) or tail.parents[token] != (path[at - 1] if at else -1):
                 raise RuntimeError(f"row {row}: {list(path)} is not a path of the tree with parents {tail.parents}")
+        del self._ids[row][start:]
         self._ids[row].extend(tail.tokens[token] for token in path)
         self._tails[row] = None
         return [start + token for token in path]

@@ -9,6 +9,7 @@ on the other rows or on how positions are cut into blocks. Steps of greedy reque
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -18,6 +19,13 @@ from amusd_mp.engine.noise import noisy_argmax
 from amusd_mp.engine.processors import adjust, adjusts, narrow
 from amusd_mp.engine.wanted import Wanted
 
+CLOSE: Final = {torch.float32: 1e-3, torch.float64: 1e-6}
+CLOSE_16: Final = 0.25
+"""Lead of the best logit over the next, as a share of their standard deviation, up to which a choice is a close call.
+
+Another shape of the pass moves a logit by up to 3e-6 of it (float32) or 0.05 (16 bits, also the default here).
+"""
+
 
 def choose(
     logits: Tensor,
@@ -25,6 +33,7 @@ def choose(
     vocabulary: int,
     eos_ids: Collection[int] = (),
     confidence: bool = False,
+    runners_up: int = 0,
 ) -> list[Picked]:
     """Return one `Picked` per block.
 
@@ -32,6 +41,7 @@ def choose(
     vocabulary: ids from here on are padding of the model's table and never chosen
     eos_ids:    the model's own, which a request with min_tokens may not choose too early
     confidence: tell the probability of each chosen token, too: after processing, before noise
+    runners_up: and, where the largest logit decides, so many of the next best
 
     Ties go to the lowest id. One copy to the host per call, two where a request wants log probabilities.
     """
@@ -44,8 +54,11 @@ def choose(
             raw = raw.cpu()
         scores, chosen = _processed(raw, wanted, eos_ids)
     shares: list[float] = []
+    others: list[tuple[tuple[int, float], ...]] = []
     ids: list[int]
-    if confidence:
+    if runners_up and all(want.params.plain for want in wanted):
+        ids, shares, others = _with_runners_up(raw, chosen, runners_up)
+    elif confidence:
         ids, shares = _with_shares(scores, chosen)
     else:
         ids = chosen.tolist()
@@ -54,7 +67,8 @@ def choose(
     for want in wanted:
         to = at + want.block.picks
         logprobs = None if want.params.logprobs is None else tuple(opinions[row] for row in range(at, to))
-        picked.append(Picked(tuple(ids[at:to]), logprobs, tuple(shares[at:to])))
+        doubtful = _doubtful(raw[at:to], want)
+        picked.append(Picked(tuple(ids[at:to]), logprobs, tuple(shares[at:to]), tuple(others[at:to]), doubtful))
         at = to
     return picked
 
@@ -70,6 +84,39 @@ def _with_shares(scores: Tensor, chosen: Tensor) -> tuple[list[int], list[float]
     share = (own - scores.float().logsumexp(dim=-1)).exp_()
     ids, shares = torch.stack((chosen.float(), share)).tolist()
     return [int(token) for token in ids], shares
+
+
+def _with_runners_up(
+    raw: Tensor, chosen: Tensor, count: int
+) -> tuple[list[int], list[float], list[tuple[tuple[int, float], ...]]]:
+    """Return the chosen ids, the probability of each, and the `count` next best with theirs, in one copy."""
+    best = raw.float().topk(min(count + 1, raw.shape[1]))
+    shares = (best.values - raw.float().logsumexp(dim=-1, keepdim=True)).exp_()
+    table: list[list[float]] = torch.cat((chosen[:, None].float(), best.indices.float(), shares), dim=-1).tolist()
+    ids, own, others = [], [], []
+    for first, *rest in table:
+        half = len(rest) // 2
+        # Of equal logits `topk` may have named another one first: its share is the same.
+        ids.append(int(first))
+        own.append(rest[half])
+        others.append(tuple((int(i), s) for i, s in zip(rest[:half], rest[half:], strict=True) if i != first)[:count])
+    return ids, own, others
+
+
+def _doubtful(raw: Tensor, want: Wanted) -> frozenset[int]:
+    """Return which picks off a tree's leading chain are close calls; where more than logits bears, all of them."""
+    block = want.block
+    first = block.chained - (len(block.tokens) - block.picks)
+    if first >= block.picks:
+        return frozenset()
+    first = max(0, first)
+    if not want.params.plain:
+        return frozenset(range(first, block.picks))
+    scores = raw[first:].float()
+    best = scores.topk(2).values
+    lead = (best[:, 0] - best[:, 1]) / scores.std(dim=-1)
+    close: list[bool] = (lead <= CLOSE.get(raw.dtype, CLOSE_16)).tolist()
+    return frozenset(first + at for at, doubt in enumerate(close) if doubt)
 
 
 def _processed(raw: Tensor, wanted: Sequence[Wanted], eos_ids: Collection[int]) -> tuple[Tensor, Tensor]:

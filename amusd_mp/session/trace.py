@@ -22,7 +22,7 @@ class Begun:
 
     step: Step
     at: float
-    before: tuple[tuple[VerifySequence, int, int], ...] = ()
+    before: tuple[tuple[VerifySequence, int, int, int], ...] = ()
 
 
 class Tracer:
@@ -52,20 +52,20 @@ class Tracer:
         if not self.watched:
             return None
         before = [live[block.sequence] for block in step.blocks] if live is not None else []
-        return Begun(step, self._now(), tuple((each, each.outputs, each.tally.accepted) for each in before))
+        return Begun(step, self._now(), tuple((s, s.outputs, s.tally.accepted, s.carried) for s in before))
 
     def verified(self, begun: Begun) -> StepTrace:
         """Return a verify node's step, once its result was applied."""
         entries = tuple(
             TraceEntry(
                 block.sequence,
-                block.start,
-                len(block.tokens),
-                proposed=max(0, block.picks - 1),
+                block.start + carried,
+                len(block.tokens) - carried,
+                proposed=max(0, block.picks - 1 - len(block.tokens) + block.reach),
                 accepted=sequence.tally.accepted - accepted,
                 emitted=sequence.outputs - outputs,
             )
-            for block, (sequence, outputs, accepted) in zip(begun.step.blocks, begun.before, strict=True)
+            for block, (sequence, outputs, accepted, carried) in zip(begun.step.blocks, begun.before, strict=True)
         )
         return self._record(begun, entries)
 

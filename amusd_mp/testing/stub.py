@@ -46,9 +46,21 @@ def decode_alone(rule: Rule, prompt: Sequence[int], tokens: int) -> list[int]:
 
 
 class StubModel:
-    """Implements `core.model.Model` for one rule. `seconds` is what it claims each step takes."""
+    """Implements `core.model.Model` for one rule. `seconds` is what it claims each step takes.
 
-    def __init__(self, rule: Rule, rows: int, vocabulary: int, max_length: int = 1 << 20, seconds: float = 0.0) -> None:
+    `second` names the runner-up of each token; without it there is none.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        rows: int,
+        vocabulary: int,
+        max_length: int = 1 << 20,
+        seconds: float = 0.0,
+        second: Rule | None = None,
+    ) -> None:
+        self._second = second
         self.cache: list[list[int]] = [[] for _ in range(rows)]
         self.steps: list[Step] = []
         self._rule = rule
@@ -77,21 +89,22 @@ class StubModel:
         if len(set(rows)) != len(rows):
             raise ValueError(f"step {step.number} uses a row twice: {rows}")
         self.steps.append(step)
-        return StepResult(step.number, tuple(self._feed(block) for block in step.blocks), self._seconds)
+        picked = tuple(self._feed(block, step.runners_up) for block in step.blocks)
+        return StepResult(step.number, picked, self._seconds)
 
-    def _feed(self, block: Block) -> Picked:
+    def _feed(self, block: Block, runners_up: int) -> Picked:
         held = self.cache[block.row]
         if block.start > len(held):
             raise ValueError(f"{block.sequence}: fed at {block.start}, but row {block.row} holds {len(held)}")
-        if block.parents is not None:
-            raise ValueError(f"{block.sequence}: the stub feeds chains only")
         del held[block.start :]
-        picks: list[int] = []
-        for i, token in enumerate(block.tokens):
-            held.append(token)
-            if i >= len(block.tokens) - block.picks:
-                picks.append(self._rule(held))
-        return Picked(tuple(picks))
+        first = len(block.tokens) - block.picks
+        lines = [[*held, *block.line(at)] for at in range(first, len(block.tokens))]
+        held.extend(block.tokens[: block.chained])
+        picks = tuple(self._rule(line) for line in lines)
+        if not runners_up or self._second is None:
+            return Picked(picks)
+        others = tuple(((self._second(line), 0.3),) for line in lines)
+        return Picked(picks, None, (0.6,) * len(picks), others)
 
     def close(self) -> None:
         self.cache.clear()

@@ -6,7 +6,7 @@ import pytest
 
 from amusd_mp.bench.bound import completed
 from amusd_mp.bench.differences import Difference, differences
-from amusd_mp.bench.records import Answer, Turn, yields
+from amusd_mp.bench.records import Answer, Turn, together, yields
 from amusd_mp.bench.statistics import Cost, bootstrap, mean_speed_up, spread, total_speed_up
 from amusd_mp.bench.summary import compared, results, row
 from amusd_mp.bench.tables import beside, lines
@@ -114,7 +114,15 @@ def test_runs_stand_beside_each_other() -> None:
 
 def test_agreement_is_what_was_seen_and_drawn_only_where_nothing_was() -> None:
     told = completed(["1?0?", "", "?" * 1000], acceptance=0.25)
-    assert [told[0][0], told[0][2]] == [True, False]
+    assert [told[0][0], told[0][2]] == [1, 0]
     assert len(told) == 2
     assert 0.2 < sum(told[1]) / 1000 < 0.3
     assert told == completed(["1?0?", "", "?" * 1000], acceptance=0.25)
+    beside = completed(["1200x", "x" * 1000], acceptance=1.0)
+    assert beside[0][:4] == [1, 2, 0, 0]
+    assert 0.28 < beside[1].count(2) / 1000 < 0.38, "one of the three that were looked at"
+
+
+def test_what_a_chain_left_open_a_tree_tells() -> None:
+    assert together("1000??", "110?1?") == "120x1?"
+    assert together("10?", "1") == "1x?", "another text, perhaps"

@@ -62,9 +62,9 @@ class Particular(StubModel):
         self._card = replace(self._card, **card)
         self._wrong = wrong
 
-    def _feed(self, block: Block) -> Picked:
+    def _feed(self, block: Block, runners_up: int) -> Picked:
         held = self.cache[block.row]
-        picked = super()._feed(block)
+        picked = super()._feed(block, runners_up)
         first = len(held) - len(picked.tokens) + 1
         tokens = tuple(self._after(held[: first + at], block) for at in range(len(picked.tokens)))
         told = tuple(

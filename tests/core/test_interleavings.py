@@ -37,12 +37,14 @@ class Pair:
         sequences: int,
         speculation: Speculation,
         roomy: bool = False,
+        branches: bool = False,
     ) -> None:
         self.dice, self.loss, self.roomy = dice, loss, roomy
         self.now = 0.0
         self.verify = VerifyCore(rows=sequences, vocabulary=VOCABULARY)
         self.verify_model = StubModel(TRUTH, sequences, VOCABULARY)
         self.draft_rule = agreeing_rule(TRUTH, agreement, VOCABULARY)
+        self.second = agreeing_rule(TRUTH, 0.5, VOCABULARY, salt=2) if branches else None
         self.sequences: dict[str, VerifySequence] = {}
         self.to_draft: list[Committed] = []
         self.to_verify: list[tuple[str, int, Draft]] = []
@@ -67,7 +69,7 @@ class Pair:
         self.draft_name = f"d{self.lives}"
         rows = 8 if self.roomy else self.dice.choice([1, 2, 8])
         self.draft = DraftCore(rows, max_length=10_000 if self.roomy else self.dice.choice([20, 10_000]), eos_ids=())
-        self.draft_model = StubModel(self.draft_rule, rows, VOCABULARY)
+        self.draft_model = StubModel(self.draft_rule, rows, VOCABULARY, second=self.second)
         self.draft_result = None
         self.verify.join_draft(self.draft_name)
 
@@ -198,11 +200,13 @@ class Pair:
     sequences=st.sampled_from([1, 2, 5]),
     strategy=st.sampled_from(list(Strategy)),
     lookahead=st.sampled_from([1, 4, 16]),
+    branches=st.booleans(),
 )
 def test_any_interleaving_commits_what_the_verify_model_alone_writes(
-    seed: int, agreement: float, loss: float, sequences: int, strategy: Strategy, lookahead: int
+    seed: int, agreement: float, loss: float, sequences: int, strategy: Strategy, lookahead: int, branches: bool
 ) -> None:
-    pair = Pair(random.Random(seed), agreement, loss, sequences, Speculation(strategy, lookahead))
+    speculation = Speculation(strategy, lookahead)
+    pair = Pair(random.Random(seed), agreement, loss, sequences, speculation, branches=branches)
     pair.run()
     pair.check()
 

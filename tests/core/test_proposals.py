@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amusd_mp.core.calibration import Calibration
+from amusd_mp.core.calibration import Record
+from amusd_mp.core.guesses import Guesses, guesses_beyond, reach
 from amusd_mp.core.messages import Window
-from amusd_mp.core.proposals import Proposal, ProposalStore, path_beyond
+from amusd_mp.core.proposals import Proposal, ProposalStore
 
 small_tokens = st.lists(st.integers(0, 2), max_size=12)
 
@@ -22,8 +24,8 @@ def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fiel
 
 def guessed(committed: list[int], base: int, tokens: list[int], parents: list[int] | None) -> list[int] | None:
     """The tokens of the path that a window is worth."""
-    path = path_beyond(committed, base, tokens, parents)
-    return path if path is None else [tokens[at] for at in path]
+    found = guesses_beyond(committed, draft(base, tokens, parents))
+    return found if found is None else [tokens[at] for at in found.chain]
 
 
 @given(committed=small_tokens, base=st.integers(0, 14), tokens=small_tokens)
@@ -79,7 +81,7 @@ def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_co
     store.put("good", 1, draft(1, [5, 6], drafted=2), now=0)
     store.put("bad", 1, draft(1, [5, 6, 7], drafted=3), now=0)
     for _ in range(50):
-        store.by_draft["bad"].judge(Proposal("bad", (5, 6, 7)), accepted=0)
+        store.by_draft["bad"].judge(Proposal("bad", (5, 6, 7)), 0, 9)
     assert store.best([1], 0).draft == "good"
     store.drop("good")
     assert store.best([1], 0).draft == "bad"
@@ -115,22 +117,22 @@ def test_a_bad_draft_is_found_out_within_a_few_steps() -> None:
     store = ProposalStore()
     store.put("d", 1, draft(1, [5]), now=0)
     for _ in range(20):
-        store.by_draft["d"].judge(Proposal("d", (5, 6, 7, 8)), accepted=0)
+        store.by_draft["d"].judge(Proposal("d", (5, 6, 7, 8)), 0, 9)
     assert store.by_draft["d"].acceptance < 0.15
 
 
 def test_confidence_is_worth_what_became_of_it() -> None:
     """Both tokens of every window were sent as sure as each other says; the first is always right, the second never."""
-    store, calibration = ProposalStore(), Calibration()
-    store.put("d", 1, draft(1, [5, 6], confidence=(95, 20)), now=0, calibration=calibration)
+    store, record = ProposalStore(), Record()
+    store.put("d", 1, draft(1, [5, 6], confidence=(95, 20)), now=0, record=record)
     for _ in range(50):
         proposal = store.best([1], 0)
-        store.by_draft["d"].judge(proposal, accepted=1)
+        store.by_draft["d"].judge(proposal, 1, 9)
     sure, unsure = store.best([1], 0).chances
     assert sure > 0.9
     assert unsure < 0.1
     other = ProposalStore()
-    other.put("d", 1, draft(1, [7, 8], confidence=(20, 99)), now=0, calibration=calibration)
+    other.put("d", 1, draft(1, [7, 8], confidence=(20, 99)), now=0, record=record)
     assert other.best([1], 0).chances == (unsure, sure), "what was learned holds for the draft's other sequences"
 
 
@@ -138,3 +140,81 @@ def test_a_draft_that_tells_no_confidence_is_judged_by_its_running_acceptance() 
     store = ProposalStore()
     store.put("d", 1, draft(1, [5, 6]), now=0, acceptance=0.6)
     assert store.best([1], 0).chances == (0.6, 0.6)
+
+
+def told(confidence: int = 60, beside: int = 30) -> Window:
+    """A chain 5 6 7 behind one committed token, with 15 beside the first and 17, 27 beside the third."""
+    return draft(
+        1, [5, 6, 7, 15, 17, 27], [-1, 0, 1, -1, 1, 1],
+        confidence=(confidence, confidence, confidence, beside, beside, 1),
+    )  # fmt: skip
+
+
+def proposed(window: Window, committed: list[int]) -> Proposal:
+    store = ProposalStore()
+    store.put("d", 1, window, now=0)
+    return store.best(committed, committed_at=0)
+
+
+def test_what_stands_beside_the_chain_is_proposed_with_its_depth() -> None:
+    proposal = proposed(told(), [1])
+    assert proposal.tokens == (5, 6, 7)
+    assert [(other.depth, other.token) for other in proposal.others] == [(0, 15), (2, 17), (2, 27)]
+    behind = proposed(told(), [1, 5, 6])
+    assert behind.tokens == (7,)
+    assert [(other.depth, other.token) for other in behind.others] == [(0, 17), (0, 27)]
+
+
+def test_a_window_whose_chain_is_contradicted_proposes_nothing_although_another_of_its_tokens_was_right() -> None:
+    assert guesses_beyond([1, 15], told()) is None, "its draft starts over"
+    assert guesses_beyond([1, 15, 3], told()) is None
+    assert guesses_beyond([1, 5, 6, 17], told()) is None
+    assert guesses_beyond([1, 5, 6, 7], told()) == Guesses(), "the end of its chain"
+    assert reach(told()) == 3
+
+
+def test_the_likeliest_tokens_never_lack_those_before_them() -> None:
+    proposal = proposed(told(confidence=20, beside=70), [1])
+    worths = proposal.worths()
+    assert worths == sorted(worths, reverse=True)
+    assert sum(worths) < 3
+    for k in range(proposal.size + 1):
+        part = proposal.likeliest(k)
+        assert part.size == k
+        assert part.tokens == proposal.tokens[: len(part.tokens)]
+        assert all(other.depth <= len(part.tokens) for other in part.others)
+    for k in range(1, proposal.size + 1):
+        whole = len(proposal.likeliest(k).tokens) == 3
+        assert whole == (k >= proposal.tip()), "the tip is the first k with the whole chain"
+
+
+def test_what_cannot_be_committed_or_does_not_fit_is_left_out() -> None:
+    proposal = proposed(told(), [1])
+    assert proposal.within(usable=2, room=9).tokens == (5, 6)
+    assert [other.token for other in proposal.within(usable=2, room=9).others] == [15]
+    assert proposal.within(usable=3, room=4).size == 4
+    assert proposal.within(usable=0, room=9).size == 0
+    assert proposal.chain(2) == replace(proposal, tokens=(5, 6), chances=proposal.chances[:2],
+        confidence=proposal.confidence[:2], others=(), left=(proposal.others[0],))  # fmt: skip
+
+
+def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored() -> None:
+    store, record = ProposalStore(), Record()
+    store.put("d", 1, told(), now=0, record=record)
+    for _ in range(60):
+        store.by_draft["d"].judge(store.best([1], 0).chain(3), accepted=2, instead=17)
+    chances = {other.token: other.chance for other in store.best([1], 0).others}
+    assert chances[17] > 0.8
+    assert chances[27] < 0.15
+    assert record.rescued > 0.6
+
+
+def test_a_second_contradiction_counts_from_the_commit_that_made_it() -> None:
+    """Between two looks the draft built on one commit and was contradicted by the next."""
+    store = ProposalStore()
+    store.put("d", 1, replace(draft(1, [5]), version=1), now=0)
+    assert store.best([1, 9], committed_at=7).tokens == ()
+    assert store.by_draft["d"].broken_at == 7
+    store.put("d", 2, replace(draft(2, [6]), version=2), now=8)
+    assert store.best([1, 9, 9], committed_at=9).tokens == ()
+    assert store.by_draft["d"].broken_at == 9

@@ -61,12 +61,13 @@ class Tokens:
 class Telling(StubModel):
     """A stub that has an opinion of every token it picks, from what stands before it."""
 
-    def _feed(self, block: Block) -> Picked:
-        picked = super()._feed(block)
+    def _feed(self, block: Block, runners_up: int) -> Picked:
+        picked = super()._feed(block, runners_up)
         if block.params.logprobs is None:
             return picked
-        first = block.start + len(block.tokens) - block.picks + 1
-        return replace(picked, logprobs=tuple(opinion(first + at, token) for at, token in enumerate(picked.tokens)))
+        lines = [block.line(at) for at in range(len(block.tokens) - block.picks, len(block.tokens))]
+        told = (opinion(block.start + len(line), own) for line, own in zip(lines, picked.tokens, strict=True))
+        return replace(picked, logprobs=tuple(told))
 
 
 def opinion(position: int, token: int) -> TokenLogprob:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from amusd_mp.core.calibration import Calibration
+from amusd_mp.core.calibration import Record
 from amusd_mp.core.messages import Window
 from amusd_mp.core.proposals import Evidence
 from amusd_mp.core.tempo import CommitTimes, Tempo
 
 
-def window(version: int, tokens: int, drafted: int, rollbacks: int = 0, full: bool = False) -> Window:
-    return Window("s", version, 10, (5,) * tokens, full=full, drafted=drafted, rollbacks=rollbacks)
+def window(
+    version: int, tokens: int, drafted: int, rollbacks: int = 0, full: bool = False, resumed_at: float = 1.0
+) -> Window:
+    tokens_ = (5,) * tokens
+    return Window(
+        "s", version, 10, tokens_, full=full, drafted=drafted, rollbacks=rollbacks, resumed_at=resumed_at
+    )  # fmt: skip
 
 
 def seen(window: Window, arrived: float) -> Evidence:
-    return Evidence(1, window, arrived, 0.7, Calibration())
+    return Evidence(1, window, arrived, 0.7, Record())
 
 
 def commits(**at: float) -> CommitTimes:
@@ -34,31 +39,55 @@ def test_the_period_is_the_time_of_one_token_also_over_several_and_across_commit
     assert tempo.turnaround is None
 
 
-def test_the_turnaround_ends_with_the_first_token_after_a_rollback_although_a_later_one_was_seen() -> None:
+def of_a_near_draft() -> Tempo:
+    """One whose clock is ours, and whose messages take no time."""
     tempo = Tempo()
-    tempo.period = 0.002
-    tempo.arrived(seen(window(1, 6, 6), 1.0), window(2, 13, 19, rollbacks=1), commits(v2=1.001), 1.030)
-    assert tempo.turnaround == pytest.approx(0.029 - 12 * 0.002)
+    tempo.line.arrived(1.0, 1.0)
+    return tempo
+
+
+def test_the_turnaround_ends_with_the_first_token_after_a_rollback_although_a_later_one_was_seen() -> None:
+    tempo = of_a_near_draft()
+    late = window(2, 13, 19, rollbacks=1, resumed_at=1.006)
+    tempo.arrived(seen(window(1, 6, 6), 1.0), late, commits(v2=1.001), 1.030)
+    assert tempo.turnaround == pytest.approx(0.005)
+    assert tempo.period == pytest.approx(0.002)
+
+
+def test_the_way_of_a_message_belongs_to_the_turnaround() -> None:
+    """The draft's clock is an hour behind, and a message takes 3 ms: neither has to be told apart."""
+    tempo = Tempo()
+    tempo.line.arrived(1.0, 3601.003)
+    late = window(2, 13, 19, rollbacks=1, resumed_at=1.006)
+    tempo.arrived(seen(window(1, 6, 6), 3601.0), late, commits(v2=3601.001), 3601.033)
+    assert tempo.turnaround == pytest.approx(0.008)
 
 
 def test_a_draft_whose_lead_was_full_turns_round_at_the_commit() -> None:
-    tempo = Tempo()
-    tempo.arrived(seen(window(1, 16, 16, full=True), 1.0), window(2, 15, 17), commits(v2=1.5), 1.504)
+    tempo = of_a_near_draft()
+    before = seen(window(1, 16, 16, full=True), 1.0)
+    tempo.arrived(before, window(2, 15, 17, resumed_at=1.504), commits(v2=1.5), 1.504)
     assert tempo.turnaround == pytest.approx(0.004)
     assert tempo.period is None
 
 
-def test_several_tokens_after_a_commit_say_nothing_while_the_period_is_unknown() -> None:
-    tempo = Tempo()
-    tempo.arrived(seen(window(1, 6, 6), 1.0), window(2, 9, 15, rollbacks=1), commits(v2=1.001), 1.030)
+def test_a_draft_that_went_on_before_the_commit_it_now_builds_on_says_nothing() -> None:
+    tempo = of_a_near_draft()
+    before = seen(window(1, 6, 6), 1.0)
+    tempo.arrived(before, window(3, 9, 15, rollbacks=1, resumed_at=1.006), commits(v2=1.001, v3=1.02), 1.030)
+    assert (tempo.turnaround, tempo.period) == (None, None)
+
+
+def test_a_draft_that_does_not_tell_when_it_went_on_has_no_turnaround() -> None:
+    tempo = of_a_near_draft()
+    before = seen(window(1, 6, 6, resumed_at=0.0), 1.0)
+    tempo.arrived(before, window(2, 1, 7, rollbacks=1, resumed_at=0.0), commits(v2=1.001), 1.030)
     assert tempo.turnaround is None
-    tempo.arrived(seen(window(2, 9, 15, rollbacks=1), 1.03), window(3, 1, 16, rollbacks=2), commits(v3=1.031), 1.036)
-    assert tempo.turnaround == pytest.approx(0.005)
 
 
 def test_a_clock_that_jumps_back_makes_no_token_take_less_than_no_time() -> None:
     """A wait is weighed with the period, so a negative one would make the longest wait the best."""
-    tempo = Tempo()
+    tempo = of_a_near_draft()
     tempo.arrived(seen(window(1, 2, 2), 1e9), window(1, 6, 6), commits(), 1.0)
-    tempo.arrived(seen(window(1, 6, 6), 1e9), window(2, 1, 7, rollbacks=1), commits(v2=1e9), 1.0)
-    assert (tempo.period, tempo.turnaround) == (0.0, 0.0)
+    tempo.arrived(seen(window(1, 6, 6), 1e9), window(2, 1, 7, rollbacks=1, resumed_at=2.0), commits(v2=1e9), 1.0)
+    assert (tempo.period, tempo.turnaround) == (0.0, None)

@@ -33,13 +33,15 @@ class Script:
         return tuple(self.random.randrange(3, VOCABULARY) for _ in range(self.random.randint(1, most)))
 
     def settle(self, model: Any) -> None:
-        """Keep a random path of every tree, or nothing of it."""
+        """Keep a random path of every tree, or what stays by itself: its leading chain."""
         for row, tree in list(self.tree.items()):
             choice = self.random.randrange(-1, len(tree.tokens))
             if choice >= 0:
                 path = ancestors(tree.parents, choice)
                 model.keep(row, tree.start, path)
                 self.held[row] += tuple(tree.tokens[at] for at in path)
+            else:
+                self.held[row] += tree.tokens[: tree.chained]
             del self.tree[row]
 
     def block(self, row: int) -> Block:

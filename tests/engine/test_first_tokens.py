@@ -24,6 +24,7 @@ from amusd_mp.core.messages import Origin
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation
+from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.step import Block, Picked, Step
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.engine import LoadedModel, load
@@ -85,12 +86,12 @@ def draw(verify: Side, draft: Side, seeds: Sequence[int]) -> list[VerifySequence
         live.append(VerifySequence("s", "c", params, Speculation(), ids, len(ids), 1024, output, opened=0.0))
     done = live
     for one, picked in zip(live, verify.choose([(one, ()) for one in live]), strict=True):
-        one.settle((), picked)
+        one.settle(Proposal(), picked)
     while live:
         guesses = draft.choose([(one, ()) for one in live])
         paths = [guess.tokens[: one.usable()] for one, guess in zip(live, guesses, strict=True)]
         for one, path, picked in zip(live, paths, verify.choose(list(zip(live, paths, strict=True))), strict=True):
-            one.settle(path, picked)
+            one.settle(Proposal(tokens=path), picked)
         live = [one for one in live if one.outputs < 3]
     return done
 

@@ -21,7 +21,7 @@ def test_a_kept_path_becomes_the_row_and_tells_where_its_entries_lie(block: Any)
     rows = Rows(1, 16, 100)
     rows.fed(block(0, 0, (1, 2)))
     rows.fed(block(0, 2, (10, 20, 11, 21), parents=(-1, -1, 0, 1)))
-    assert rows.held(0) == [1, 2]
+    assert rows.held(0) == [1, 2, 10], "the tree begins with a chain of one"
     assert rows.keep(0, 2, [1, 3]) == [3, 5]
     assert rows.held(0) == [1, 2, 20, 21]
 
@@ -41,11 +41,14 @@ def test_there_is_nothing_to_keep_after_a_chain(block: Any) -> None:
         rows.keep(0, 0, [0])
 
 
-def test_a_tree_that_was_not_kept_cannot_be_built_on(block: Any) -> None:
+def test_of_a_tree_that_was_not_kept_its_leading_chain_alone_can_be_built_on(block: Any) -> None:
     rows = Rows(1, 16, 100)
-    rows.fed(block(0, 0, (10, 20), parents=(-1, -1)))
+    rows.fed(block(0, 0, (10, 20, 30), parents=(-1, 0, 0)))
+    rows.check([block(0, 2, (5,))])
     with pytest.raises(RuntimeError, match="keep\\(\\) first"):
-        rows.check([block(0, 1, (5,))])
+        rows.check([block(0, 3, (5,))])
+    rows.fed(block(0, 2, (5,)))
+    assert rows.held(0) == [10, 20, 5]
 
 
 @pytest.mark.parametrize(

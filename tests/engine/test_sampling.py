@@ -145,6 +145,43 @@ def test_confidence_is_the_probability_of_the_token_after_processing(temperature
     assert told.confidence == pytest.approx(expected.tolist(), rel=1e-5)
 
 
+def test_runners_up_are_the_next_best_with_their_probabilities_and_only_where_the_largest_logit_decides() -> None:
+    logits = torch.randn(3, SIZE, generator=torch.Generator().manual_seed(4))
+    block = Block("s", 0, 0, (1, 2, 3), 3, GenerationParams(), 1)
+    told = choose(logits, [Wanted(block, [])], SIZE, EOS, confidence=True, runners_up=2)[0]
+    assert told.tokens == choose(logits, [Wanted(block, [])], SIZE, EOS)[0].tokens
+    best = logits.softmax(-1).topk(3)
+    for row in range(3):
+        assert told.confidence[row] == pytest.approx(float(best.values[row, 0]), rel=1e-5)
+        assert [token for token, _ in told.runners_up[row]] == best.indices[row, 1:].tolist()
+        assert [share for _, share in told.runners_up[row]] == pytest.approx(best.values[row, 1:].tolist(), rel=1e-5)
+    sampled = Block("s", 0, 0, (1, 2, 3), 3, GenerationParams(temperature=0.7), 1)
+    assert choose(logits, [Wanted(sampled, [])], SIZE, EOS, confidence=True, runners_up=2)[0].runners_up == ()
+
+
+def test_of_equal_logits_the_chosen_one_is_no_runner_up() -> None:
+    logits = torch.zeros(1, SIZE)
+    logits[0, [4, 9, 30]] = 5.0
+    told = choose(logits, [Wanted(Block("s", 0, 0, (1,), 1, GenerationParams(), 1), [])], SIZE, EOS, True, 2)[0]
+    assert told.tokens == (4,)
+    assert {token for token, _ in told.runners_up[0]} == {9, 30}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_close_calls_off_the_leading_chain_are_told(dtype: torch.dtype) -> None:
+    """Five picks, all with the same two best: a chain of three, then one beside its last token and one beside that."""
+    logits = torch.randn(5, SIZE, generator=torch.Generator().manual_seed(4)).clamp(-2, 2)
+    logits[:, 7], logits[:, 11] = 8.0, 7.75
+    logits[4, 11] = 8.0
+    block = Block("s", 0, 0, (0, 1, 2, 3, 4, 5), 5, GenerationParams(), 1, (-1, 0, 1, 2, 2, 2))
+    told = choose(logits.to(dtype), [Wanted(block, [])], SIZE, EOS)[0]
+    assert told.doubtful == (frozenset({4}) if dtype is torch.float32 else frozenset({3, 4}))
+    chain = Block("s", 0, 0, (0, 1, 2, 3, 4, 5), 5, GenerationParams(), 1)
+    assert choose(logits.to(dtype), [Wanted(chain, [])], SIZE, EOS)[0].doubtful == frozenset()
+    biased = Block("s", 0, 0, block.tokens, 5, GenerationParams(logit_bias=((3, 1.0),)), 1, block.parents)
+    assert choose(logits.to(dtype), [Wanted(biased, [])], SIZE, EOS)[0].doubtful == frozenset({3, 4})
+
+
 def test_nobody_asked_for_logprobs_so_there_are_none(block: Any) -> None:
     assert choose(torch.zeros(1, 5), [Wanted(block(0, 0, (1,)), [])], 5)[0].logprobs is None
 

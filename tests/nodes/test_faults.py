@@ -15,7 +15,7 @@ from amusd_mp.testing.stub import Stub
 from amusd_mp.transport import Listener, TransportOptions
 
 FAULTS = {
-    "drops": {"drop": 0.3},
+    "drops": {"drop": 0.2},
     "duplicates": {"duplicate": 0.5},
     "reorders": {"reorder": 0.5, "hold": 0.02},
     "delays": {"delay": (0.0, 0.005)},

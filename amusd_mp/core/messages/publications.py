@@ -52,8 +52,9 @@ class Window:
     """A draft's whole lead on one sequence, beyond `base`: a tree of guesses, or a chain when `parents` is None.
 
     `confidence` says, in percent, how sure the draft is of each token; it may be left out. `version` is the commit it
-    builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks`
-    count this draft's work on the sequence so far.
+    builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks` count this draft's work
+    on the sequence so far. `resumed_at` is its own clock at its first guess after it last stopped, because its lead was
+    full, or started over; 0 if it does not tell.
     """
 
     sequence: str
@@ -65,6 +66,7 @@ class Window:
     full: bool = False
     drafted: int = 0
     rollbacks: int = 0
+    resumed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ class Barrier:
 class TraceEntry:
     """One sequence's part in a traced step: it fed `fed` tokens from position `start` on.
 
-    Of a verify step: how many of them were proposed, how many of those accepted, and how many tokens it committed. Of a
+    Of a verify step: for how many positions it had proposals, on how many of those one was accepted, and how many
+    tokens it committed; `start` is where its last committed token stands. Of a
     draft step: the `tokens` it guessed, the first at position start + fed, and how the verify node reads them, `text`.
     So the window that a verify step used is the draft's latest step before it that guessed position start + proposed.
     """

@@ -16,6 +16,10 @@ from amusd_mp.core.step import Block, Picked, Step, StepResult
 
 VOCABULARY = 997
 
+OWN_SHARE = 0.6
+OTHER_SHARE = 0.3
+"""What a simulated draft says of its choice and its runner-up: always the same, so nothing can be read there."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
@@ -42,6 +46,7 @@ class Tokens:
     seed: int
     agrees: float = 1.0
     dice: int = 0  # which prefixes those are
+    second: float = 0.0  # on which share of the prefixes where it is wrong its runner-up is right; 0: it names none
 
     def after(self, prefix: int) -> int:
         """Return the token that follows the prefix of this running hash."""
@@ -58,6 +63,21 @@ class Tokens:
         """Return the token that follows `ids`, whose running hash is `prefix`."""
         return self.after(prefix)
 
+    @property
+    def has_second(self) -> bool:
+        """True if it has a runner-up to name."""
+        return self.second > 0
+
+    def runner_up(self, ids: Sequence[int], prefix: int) -> int:
+        """Return the token that it would have written otherwise."""
+        mixed = crc32(prefix.to_bytes(4, "little"), self.seed)
+        truth = mixed % VOCABULARY
+        wrong = self.at(ids, prefix) != truth
+        return truth if wrong and self._second_is_right(ids, mixed) else (truth + VOCABULARY - 1) % VOCABULARY
+
+    def _second_is_right(self, ids: Sequence[int], mixed: int) -> bool:
+        return crc32(mixed.to_bytes(4, "big"), self.dice + 2) % 100_003 < self.second * 100_003
+
     def write(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """Return what this model alone writes after a prompt."""
         prefix, out = 0, []
@@ -73,19 +93,29 @@ class Tokens:
 class Recorded(Tokens):
     """A draft that is right where a real one was: `guessed[n][i]` tells token i of the response to prompt n.
 
-    A prompt of `head` tokens ends with its n. Beyond what was recorded, recording begins again.
+    It is 1 where the draft's first choice was right, 2 where its second was, else 0. A prompt of `head` tokens ends
+    with its n. Beyond what was recorded, recording begins again.
     """
 
-    guessed: Sequence[Sequence[bool]] = ()
+    guessed: Sequence[Sequence[int]] = ()
     head: int = 0
 
     def at(self, ids: Sequence[int], prefix: int) -> int:
         truth = self.after(prefix)
+        return truth if self._right(ids) == 1 else (truth + 1) % VOCABULARY
+
+    def _second_is_right(self, ids: Sequence[int], mixed: int) -> bool:
+        return self._right(ids) == 2
+
+    @property
+    def has_second(self) -> bool:
+        return any(2 in each for each in self.guessed)
+
+    def _right(self, ids: Sequence[int]) -> int:
         if len(ids) < self.head:
-            return truth
+            return 1
         recorded = self.guessed[ids[self.head - 1]]
-        right = recorded[(len(ids) - self.head) % len(recorded)]
-        return truth if right else (truth + 1) % VOCABULARY
+        return recorded[(len(ids) - self.head) % len(recorded)]
 
 
 def extend(prefix: int, token: int) -> int:
@@ -145,24 +175,37 @@ class SimulatedModel:
         if self._on_step is not None:
             seconds = self._on_step(step, seconds)
         self.seconds += seconds
-        return StepResult(step.number, tuple(self._feed(block) for block in step.blocks), seconds)
+        picked = tuple(self._feed(block, step.runners_up) for block in step.blocks)
+        return StepResult(step.number, picked, seconds)
 
-    def _feed(self, block: Block) -> Picked:
+    def _feed(self, block: Block, runners_up: int) -> Picked:
         row = self.cache[block.row]
         if block.start > len(row.ids):
             raise ValueError(f"{block.sequence}: fed at {block.start}, but row {block.row} holds {len(row.ids)}")
-        if block.parents is not None:
-            raise ValueError(f"{block.sequence}: this model feeds chains only")
         del row.ids[block.start :], row.hashes[block.start :]
-        prefix = row.hashes[-1] if row.hashes else 0
+        first, chained = len(block.tokens) - block.picks, block.chained
         picks: list[int] = []
+        others: list[tuple[tuple[int, float], ...]] = []
         for i, token in enumerate(block.tokens):
-            prefix = extend(prefix, token)
-            row.ids.append(token)
-            row.hashes.append(prefix)
-            if i >= len(block.tokens) - block.picks:
-                picks.append(self._tokens.at(row.ids, prefix))
-        return Picked(tuple(picks))
+            if i < chained:
+                prefix = extend(row.hashes[-1] if row.hashes else 0, token)
+                row.ids.append(token)
+                row.hashes.append(prefix)
+                ids: Sequence[int] = row.ids
+            else:
+                assert block.parents is not None
+                up = block.parents[i]
+                if not 0 <= up < chained:
+                    raise ValueError(f"{block.sequence}: token {i} is no leaf beside the chain: {block.parents}")
+                prefix = extend(row.hashes[block.start + up], token)
+                ids = [*row.ids[: block.start], *block.line(i)]
+            if i >= first:
+                picks.append(self._tokens.at(ids, prefix))
+                if runners_up and self._tokens.has_second:
+                    others.append(((self._tokens.runner_up(ids, prefix), OTHER_SHARE),))
+        if not others:
+            return Picked(tuple(picks))
+        return Picked(tuple(picks), None, (OWN_SHARE,) * len(picks), tuple(others))
 
     def close(self) -> None:
         self.cache.clear()

@@ -62,18 +62,20 @@ def simulate_pair(
     lookahead: int = 16,
     tokens: int = 512,
     seed: int = 1,
-    agreement: Sequence[Sequence[bool]] = (),
+    agreement: Sequence[Sequence[int]] = (),
+    second: float = 0.0,
 ) -> PairResult:
     """Run a pair in virtual time and return how it did; blocks, and may not be called from a running event loop.
 
     A verify step takes `verify_ms`, and `verify_ms_per_token` more for each proposal it scores (of the longest row); a
     draft step `draft_ms`. A proposal is accepted with probability `acceptance`. Every message takes `delay_ms` one way.
-    Under `alternating`, `lookahead` is k. With `agreement`, what a real draft guessed right of real responses
-    (`[response][token]`), those responses are what is generated, one after the other, and `acceptance`, `tokens` and
-    `sequences` do not count. Takes some tenths of a real second per 1000 tokens.
+    Under `alternating`, `lookahead` is k. Where a guess is wrong, the draft's runner-up is right with probability
+    `second`. With `agreement`, what a real draft guessed of real responses (`[response][token]`: 1 right, 2 with its
+    runner-up, 0 wrong), those responses are what is generated, one after the other, and `acceptance`, `second`,
+    `tokens` and `sequences` do not count. Takes some tenths of a real second per 1000 tokens.
     """
     truth = Tokens(seed)
-    guess = Tokens(seed, acceptance, dice=seed)
+    guess = Tokens(seed, acceptance, dice=seed, second=second)
     if agreement:
         sequences, guess = 1, Recorded(seed, guessed=agreement, head=len(PROMPT) + 1)
     verify_cost = StepCost(verify_ms / 1e3, verify_ms_per_token / 1e3)

@@ -148,7 +148,8 @@ class Story:
         self._lives[who] += 1
         self.chronicle.note(who, f"loads a model that agrees on {plan.agrees:.0%}, life {self._lives[who]}")
         shake = (lambda: dice.uniform(1.0 - plan.shaken, 1.0 + plan.shaken)) if plan.shaken else None
-        tokens = Tokens(self.scenario.seed, plan.agrees, dice=self._lives[who] + hash_of(who))
+        which = self._lives[who] + hash_of(who)
+        tokens = Tokens(self.scenario.seed, plan.agrees, which, second=0.4 * (which % 2))
         model: SimulatedModel
 
         def on_step(step: Step, seconds: float) -> float:

@@ -191,6 +191,13 @@ class Watch:
         wanted = [*sequence.ids, *proposal.tokens]
         if guessed[: len(wanted)] != wanted:
             raise Breach(f"{sequence.name}: scores {proposal.tokens}, which do not continue its committed tokens")
+        known = len(sequence.ids) - window.base
+        for other in proposal.others:
+            beside = zip(window.tokens, window.parents or (), strict=True)
+            if (other.token, known + other.depth - 1) not in beside:
+                raise Breach(
+                    f"{sequence.name}: scores {other.token} at depth {other.depth}, which nobody proposed there"
+                )
 
     def draft_step(self, core: Any, model: SimulatedModel, step: Step) -> None:
         """Look at a draft core as it begins a step: cache rows, committed tokens, leads."""
