@@ -47,6 +47,7 @@ class DraftCore:
         self.sequences: dict[str, DraftSequence] = {}
         self.steps = 0
         self.busy = 0.0
+        self.right = 0  # guesses that were committed, of all sequences
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
@@ -116,7 +117,7 @@ class DraftCore:
             return None
         wanting: list[DraftSequence] = []
         for sequence in self.sequences.values():
-            sequence.reconcile()
+            self.right += sequence.reconcile()
             if sequence.wanting and self._has_row(sequence):
                 wanting.append(sequence)
         if not wanting:

@@ -40,11 +40,12 @@ def off_by_one_rollback(patch: pytest.MonkeyPatch) -> None:
     """A rollback keeps one cache entry too many."""
     reconcile = DraftSequence.reconcile
 
-    def keep_one_more(sequence: DraftSequence) -> None:
+    def keep_one_more(sequence: DraftSequence) -> int:
         before = sequence.fed
-        reconcile(sequence)
+        right = reconcile(sequence)
         if sequence.fed < before:
             sequence.fed += 1
+        return right
 
     patch.setattr(DraftSequence, "reconcile", keep_one_more)
 
