@@ -25,12 +25,14 @@ and every network. Pure: time is an argument, and nothing here knows a message.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 from operator import mul
 from typing import Any
+
+from amusd_mp.core.costs import StepCosts
 
 PROBE_EVERY = 16
 """Steps without scoring a proposal after which one is tried; twice as many after each probe in a row."""
@@ -41,6 +43,9 @@ PROBE_TOKENS = 2
 
 CAUTION = 0.9
 """Share of its acceptance that a token to come is weighed with: what is at hand has been seen, and near ties go now."""
+
+LEAST_WORTH = 0.01
+"""Chance of being accepted below which a proposal is not looked at: no step costs so little more for one token."""
 
 AHEAD = 8
 """Tokens to come that a wait is weighed with: the first one alone may not pay for a step that scores any at all."""
@@ -97,60 +102,6 @@ class Decision:
     ks: tuple[int, ...]
     wait_until: float | None = None
     missed: bool = False
-
-
-class StepCosts:
-    """Measured seconds of a step by (rows, k), each a running mean; a k that is rare is judged by its neighbours, too.
-
-    One reading may be anything.
-    """
-
-    SMOOTHING = 0.1
-    ENOUGH = 4  # readings that speak for themselves
-    GROWTH = 0.01  # assumed cost of one more token per row where it was not measured: what a block costs on a CPU
-    OUTLIER = 1.5  # times what was expected: no reading counts for more
-
-    def __init__(self) -> None:
-        self._seconds: dict[int, dict[int, tuple[float, int]]] = {}  # rows -> k -> running mean, readings
-
-    def observe(self, rows: int, k: int, seconds: float) -> None:
-        """Learn one step. A first reading counts as it is where nothing was known of such steps."""
-        seconds = max(seconds, 1e-6)  # in virtual time a step may take none
-        row = self._seconds.setdefault(rows, {})
-        known, readings = row.get(k, (0.0, 0))
-        if readings or (k and any(row)):
-            seconds = min(seconds, self.OUTLIER * (known if readings else self._of(row, k)))
-        readings += 1
-        row[k] = known + max(self.SMOOTHING, 1 / readings) * (seconds - known), readings
-
-    def estimate(self, rows: int, k: int) -> float | None:
-        """Return the expected seconds, or None before anything was measured."""
-        if not self._seconds:
-            return None
-        return self._of(self._seconds[min(self._seconds, key=lambda r: (abs(r - rows), r))], k)
-
-    def _of(self, row: Mapping[int, tuple[float, int]], k: int) -> float:
-        if k in row and (not k or row[k][1] >= self.ENOUGH):
-            return row[k][0]
-        least = min((j for j in row if j), default=None)
-        if least is None:
-            return row[0][0] * (1 + self.GROWTH * k)
-        if k >= least:
-            return self._near(row, k)
-        if 0 not in row:
-            return self._near(row, least) / (1 + self.GROWTH * (least - k))
-        share = k / least
-        return row[0][0] + share * (self._near(row, least) - row[0][0])
-
-    def _near(self, row: Mapping[int, tuple[float, int]], k: int) -> float:
-        """Return the mean of what similar steps took, the more similar and the better known the weightier."""
-        total = weights = 0.0
-        for j, (seconds, readings) in row.items():
-            if j:
-                weight = min(readings, 1 / self.SMOOTHING) / 2 ** abs(k - j)
-                total += weight * seconds * (1 + self.GROWTH * (k - j))
-                weights += weight
-        return total / weights
 
 
 class Price:

@@ -8,7 +8,7 @@ each; nothing here decides how much of it is used (`core.policy` does).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from operator import mul
@@ -29,12 +29,14 @@ class Other:
 
     odds:   percent, the draft's own share for it of what it left to others than the chain's
     chance: that it is right where the chain's token is wrong
+    worth:  that it is accepted: that all before it are right, and the chain's token is not
     """
 
     depth: int
     token: int
     odds: int
     chance: float
+    worth: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Proposal:
     acceptance: the chance to expect of tokens that this draft has yet to send
     others:     what may stand in the place of the chain's tokens, and of the one after them
     left:       others that are not verified; what becomes of them is learned all the same
+    cut:        more of the chain is there, and was left out as too unlikely
     """
 
     draft: str = ""
@@ -55,6 +58,7 @@ class Proposal:
     acceptance: float = 0.0
     others: tuple[Other, ...] = ()
     left: tuple[Other, ...] = ()
+    cut: bool = False
 
     @property
     def size(self) -> int:
@@ -97,28 +101,29 @@ class Proposal:
         return self._of(min(k, len(self.tokens)), ())
 
     def _of(self, k: int, others: tuple[Other, ...]) -> Proposal:
-        left = tuple(other for other in (*self.others, *self.left) if other not in others and other.depth < k)
-        return replace(
-            self,
-            tokens=self.tokens[:k],
-            chances=self.chances[:k],
-            confidence=self.confidence[:k],
-            others=others,
-            left=left,
+        kept = {(other.depth, other.token) for other in others}
+        rest = [other for other in (*self.others, *self.left) if (other.depth, other.token) not in kept]
+        return Proposal(
+            self.draft,
+            self.tokens[:k],
+            self.chances[:k],
+            self.confidence[:k],
+            self.acceptance,
+            others,
+            tuple([other for other in rest if other.depth < k]),
+            self.cut,
         )
 
     @cached_property
     def _ranked(self) -> list[tuple[float, int, Other | None]]:
         """Return (chance, depth, None or the other) of all tokens, the likeliest first, a parent before its child."""
-        before = [1.0, *accumulate(self.chances, mul)]
-        chain: list[tuple[float, int, Other | None]] = [(before[at + 1], at, None) for at in range(len(self.tokens))]
-        if not self.others:
-            return chain
-        beside: list[tuple[float, int, Other | None]] = [
-            (before[other.depth] * (1 - self.chances[other.depth]) * other.chance, other.depth, other)
-            for other in self.others
+        ranked: list[tuple[float, int, Other | None]] = [
+            (survival, depth, None) for depth, survival in enumerate(accumulate(self.chances, mul))
         ]
-        return sorted(chain + beside, key=_by_chance)
+        if self.others:
+            ranked += [(other.worth, other.depth, other) for other in self.others]
+            ranked.sort(key=_by_chance)
+        return ranked
 
 
 def _by_chance(ranked: tuple[float, int, Other | None]) -> tuple[float, int, bool]:
@@ -149,19 +154,34 @@ class Evidence:
         """Return True if this draft sends nothing more before the commit after `version`."""
         return self.window.full and self.window.version == version
 
-    def propose(self, draft: str, guesses: Guesses) -> Proposal:
-        """Return the proposal that these guesses of the window are."""
-        window = self.window
-        tokens = tuple(window.tokens[at] for at in guesses.chain)
-        if not window.confidence:
-            return Proposal(draft, tokens, (self.acceptance,) * len(tokens), (), self.acceptance)
-        confidence = tuple(window.confidence[at] for at in guesses.chain)
-        chances = tuple(self.record.chain.chance(each) for each in confidence)
-        others = []
-        for depth, at in guesses.others:
-            odds = min(100, 100 * window.confidence[at] // max(1, 100 - confidence[depth]))
-            others.append(Other(depth, window.tokens[at], odds, self.record.beside.chance(odds)))
-        return Proposal(draft, tokens, chances, confidence, self.acceptance, tuple(others))
+    def propose(self, draft: str, guesses: Guesses, least: float = 0.0) -> Proposal:
+        """Return the proposal that these guesses of the window are, without what is accepted with less than `least`."""
+        window, record = self.window, self.record
+        before = [1.0]  # the chance that all before it are accepted, for each of the chain and the one after it
+        chances: list[float] = []
+        for at in guesses.chain:
+            chance = record.chain.chance(window.confidence[at]) if window.confidence else self.acceptance
+            if before[-1] * chance < least:
+                break
+            chances.append(chance)
+            before.append(before[-1] * chance)
+        chain = guesses.chain[: len(chances)]
+        tokens = tuple([window.tokens[at] for at in chain])
+        confidence = tuple([window.confidence[at] for at in chain]) if window.confidence else ()
+        others: list[Other] = []
+        if confidence:
+            for depth, at in guesses.others:
+                if depth >= len(chain):
+                    break  # they come in order of depth
+                wrong = before[depth] - before[depth + 1]
+                if wrong < least:
+                    continue
+                odds = min(100, 100 * window.confidence[at] // max(1, 100 - confidence[depth]))
+                chance = record.beside.chance(odds)
+                if wrong * chance >= least:
+                    others.append(Other(depth, window.tokens[at], odds, chance, wrong * chance))
+        cut = len(chain) < len(guesses.chain)
+        return Proposal(draft, tokens, tuple(chances), confidence, self.acceptance, tuple(others), cut=cut)
 
     def judge(self, proposal: Proposal, accepted: int, instead: int | None) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable.
@@ -226,10 +246,11 @@ class ProposalStore:
             self._left_drafted += left.window.drafted
             self._left_rollbacks += left.window.rollbacks
 
-    def best(self, committed: Sequence[int], committed_at: float) -> Proposal:
+    def best(self, committed: Sequence[int], committed_at: float, least: float = 0.0) -> Proposal:
         """Return the proposal of which most tokens of the chain can be expected to be accepted.
 
-        Notes on the way which drafts the newest commit, made at `committed_at`, contradicts.
+        What is accepted with a chance below `least` is left out. Notes on the way which drafts the newest commit, made
+        at `committed_at`, contradicts.
         """
         best, value = Proposal(), 0.0
         for draft, evidence in self.by_draft.items():
@@ -241,7 +262,7 @@ class ProposalStore:
             evidence.broken_at = None
             if not guesses.chain:
                 continue
-            proposal = evidence.propose(draft, guesses)
+            proposal = evidence.propose(draft, guesses, least)
             expected = expected_accepted(proposal.chances)
             if expected > value or not best.tokens:
                 best, value = proposal, expected

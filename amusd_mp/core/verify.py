@@ -14,7 +14,7 @@ from math import prod
 from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
-from amusd_mp.core.policy import Policy, RowView
+from amusd_mp.core.policy import LEAST_WORTH, Policy, RowView
 from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult
@@ -277,9 +277,10 @@ class VerifyCore:
         for sequence in self.live.values():
             if sequence.prefilling:
                 continue
-            usable = sequence.usable()
-            proposal = sequence.proposals.best(sequence.ids, sequence.committed_at) if usable else Proposal()
-            if sequence.speculation.strategy is not Strategy.ALTERNATING:
+            usable, chooses = sequence.usable(), sequence.speculation.strategy is not Strategy.ALTERNATING
+            least = LEAST_WORTH if chooses and not sequence.probing else 0.0
+            proposal = sequence.proposals.best(sequence.ids, sequence.committed_at, least) if usable else Proposal()
+            if chooses:
                 proposal = proposal.within(usable, sequence.room())
                 open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
             elif not self._awaits_round(sequence, len(proposal.tokens), usable, now):
@@ -297,7 +298,8 @@ class VerifyCore:
 
     def _view(self, sequence: VerifySequence, proposal: Proposal, usable: int, now: float) -> RowView:
         chain = len(proposal.tokens)
-        next_in, period, gap = self._next_in(sequence, now) if usable > chain else (None, None, 0)
+        extends = usable > chain and not proposal.cut
+        next_in, period, gap = self._next_in(sequence, now) if extends else (None, None, 0)
         return RowView(
             worths=tuple(proposal.worths()),
             usable=usable,
@@ -309,7 +311,7 @@ class VerifyCore:
             period=period,
             gap=gap,
             rescued=max((each.record.rescued for each in sequence.proposals.by_draft.values()), default=0.0),
-            probe=sequence.unscored >= sequence.probe_after,
+            probe=sequence.probing,
         )
 
     def _next_in(self, sequence: VerifySequence, now: float) -> tuple[float | None, float | None, int]:

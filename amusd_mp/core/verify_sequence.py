@@ -85,6 +85,11 @@ class VerifySequence:
         """True while more is missing from the cache than a decode step leaves out."""
         return self.length - self.fed > 1 + self.carried
 
+    @property
+    def probing(self) -> bool:
+        """True if nothing was scored for so long that anything should be, to notice that a draft has become good."""
+        return self.unscored >= self.probe_after
+
     def usable(self) -> int:
         """Return how many proposed tokens one more step could commit, its own next token counted out."""
         if self.speculation.strategy is Strategy.AUTOREGRESSIVE:
@@ -105,7 +110,7 @@ class VerifySequence:
         """
         if missed:
             self.proposals.mark_missed()
-        if self.unscored >= self.probe_after and (k or missed):
+        if self.probing and (k or missed):
             self.unscored, self.probe_after = 0, min(2 * self.probe_after, PROBE_RARELY)
         elif k:
             self.unscored, self.probe_after = 0, PROBE_EVERY

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -134,6 +135,8 @@ async def _work(node: Node, ready: asyncio.Event, ready_file: Path | None, annou
     began = time.monotonic()
     facts = await node.open()
     await node.load(log_progress())
+    gc.collect()
+    gc.freeze()  # libraries and weights stay: looking through them again takes many milliseconds of some step
     fields: dict[str, object] = {"event": "ready", "node": name, "role": role, "pid": os.getpid(), **facts}
     logger.info("ready after %.1f s%s", time.monotonic() - began, f" at {facts['url']}" if "url" in facts else "")
     ready.set()

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from amusd_mp.core.policy import CAUTION, Policy, RowView, StepCosts
+from amusd_mp.core.costs import Curve
+from amusd_mp.core.policy import CAUTION, Policy, RowView
 
 
 def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
     """A policy that has measured T(k) = verify * (1 + growth * k) and achieves `rate` tokens/s (default: 1/verify)."""
     policy = Policy()
     for k in range(17):
-        for _ in range(StepCosts.ENOUGH):
+        for _ in range(Curve.ENOUGH):
             policy.costs.observe(rows, k, verify * (1 + growth * k))
     policy.price.observe(rows, 1000, 1000 / (rate if rate is not None else rows / verify))
     return policy
@@ -134,30 +135,3 @@ def test_it_never_uses_more_than_can_be_committed() -> None:
 
 def test_before_anything_was_measured_it_takes_what_there_is() -> None:
     assert Policy().decide([view(5, 0.7, next_in=0.001)], now=0).ks == (5,)
-
-
-def test_step_costs_are_interpolated_between_what_was_measured() -> None:
-    costs = StepCosts()
-    assert costs.estimate(1, 0) is None
-    costs.observe(1, 0, 0.010)
-    costs.observe(1, 4, 0.014)
-    assert costs.estimate(1, 2) == pytest.approx(0.012)
-    assert costs.estimate(1, 8) == pytest.approx(0.014 * 1.04)
-    for _ in range(30):
-        costs.observe(1, 4, 0.018)
-    assert costs.estimate(1, 4) == pytest.approx(0.018, rel=0.01)
-    assert costs.estimate(3, 4) == pytest.approx(0.018, rel=0.01), "the nearest number of rows stands in"
-    for _ in range(100):
-        costs.observe(1, 4, 0.030)
-    assert costs.estimate(1, 4) == pytest.approx(0.030, rel=0.01)
-
-
-def test_one_outlier_moves_a_cost_little() -> None:
-    costs = StepCosts()
-    costs.observe(1, 0, 0.010)
-    costs.observe(1, 0, 60.0)
-    assert costs.estimate(1, 0) == pytest.approx(0.0125)
-    for _ in range(20):
-        costs.observe(1, 8, 0.020)
-    costs.observe(1, 9, 60.0)
-    assert costs.estimate(1, 9) == pytest.approx(0.022, rel=0.05), "the first of its kind counts among its neighbours"

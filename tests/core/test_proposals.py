@@ -198,6 +198,19 @@ def test_what_cannot_be_committed_or_does_not_fit_is_left_out() -> None:
         confidence=proposal.confidence[:2], others=(), left=(proposal.others[0],))  # fmt: skip
 
 
+def test_what_is_hardly_ever_accepted_is_left_out_and_said_to_be_there() -> None:
+    store = ProposalStore()
+    store.put("d", 1, told(), now=0)
+    whole = store.best([1], 0)
+    assert not whole.cut
+    part = store.best([1], 0, least=whole.worths()[1])
+    assert part.tokens == whole.tokens[:2]
+    assert part.worths() == whole.worths()[:2]
+    assert part.cut
+    assert part.within(usable=9, room=9).cut
+    assert store.best([1], 0, least=1.0).size == 0
+
+
 def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored() -> None:
     store, record = ProposalStore(), Record()
     store.put("d", 1, told(), now=0, record=record)

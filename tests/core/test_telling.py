@@ -1,4 +1,4 @@
-"""Rule: a lead is told while it may be waited for, and when it can be used; what completes it always, unless nobody needs it."""
+"""Rule: a lead is told while it may be waited for, when it can be used, and when it is complete."""
 
 from __future__ import annotations
 

@@ -310,3 +310,21 @@ def test_only_steps_that_the_policy_chose_say_what_a_second_is_worth() -> None:
     opened(core, "own", prompt=1)
     answer(core, core.plan(5.0), (10,), now=5.5)
     assert core.policy.price.of(1, alone=0.0) > 0
+
+
+def test_a_draft_that_was_always_wrong_is_tried_again_however_unlikely_its_tokens_have_become() -> None:
+    core, sequence = started(max_tokens=200)
+    scored: list[int] = []
+    for number in range(150):
+        window = Window(
+            sequence.name, sequence.version, sequence.length, (500,), confidence=(5,), full=True,
+            drafted=number + 1, rollbacks=number,
+        )  # fmt: skip
+        if number > 3:  # what a step takes without it is known by then
+            core.propose("d", number + 1, Draft("v", (window,)), now=float(number))
+        step = core.plan(float(number))
+        assert step is not None
+        scored.append(len(step.blocks[0].tokens) - 1)
+        answer(core, step, (11,) * len(step.blocks[0].tokens), now=number + 0.4 + 0.1 * len(step.blocks[0].tokens))
+    assert sum(scored[50:]) > 0, "probes"
+    assert sum(scored[50:]) < 10
