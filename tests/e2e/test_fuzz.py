@@ -7,7 +7,7 @@ from besieged import Siege
 
 pytestmark = pytest.mark.slow
 
-COUNTS = {"requests": 2000, "windows": 2000, "subscriptions": 1000, "publications": 2000}
+COUNTS = {"requests": 1000, "windows": 1000, "subscriptions": 500, "publications": 1000}
 GROWN = 40.0
 """MiB: far below what so many messages would leave if they were kept."""
 

@@ -123,9 +123,9 @@ def test_emitted_tokens_have_the_verify_models_distribution_whatever_the_draft_d
 
 
 def test_and_with_a_temperature_that_of_the_processed_scores() -> None:
-    ids, _ = generate(0.6, 0.6)
+    ids, _ = generate(0.6, 0.6, sequences=SEQUENCES // 3)
     assert deviate(pairs(ids), models()[0] / 0.6) < ALARM
-    assert deviate(pairs(ids), models()[0]) > 50, "the test can tell temperatures apart"
+    assert deviate(pairs(ids), models()[0]) > 30, "the test can tell temperatures apart"
 
 
 P, Q = torch.tensor([[0.6, 0.3, 0.1]], dtype=torch.float64), torch.tensor([[0.2, 0.25, 0.55]], dtype=torch.float64)
