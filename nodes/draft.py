@@ -145,7 +145,7 @@ class DraftNode(Node):
                 quiet.end()
                 now = self._runtime.now()
                 told = core.apply(result, now)
-                if told and self._telling.due(min(map(reach, told)), any(w.full for w in told), now, core.right):
+                if told and self._telling.due(min(map(reach, told)), any(w.full for w in told), now):
                     self._publish()
                 if begun is not None:
                     link.publish(self._topic, self._tracer.drafted(begun, result))

@@ -47,7 +47,6 @@ class DraftCore:
         self.sequences: dict[str, DraftSequence] = {}
         self.steps = 0
         self.busy = 0.0
-        self.right = 0  # guesses that were committed, of all sequences
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
@@ -117,7 +116,7 @@ class DraftCore:
             return None
         wanting: list[DraftSequence] = []
         for sequence in self.sequences.values():
-            self.right += sequence.reconcile()
+            sequence.reconcile()
             if sequence.wanting and self._has_row(sequence):
                 wanting.append(sequence)
         if not wanting:

@@ -51,15 +51,12 @@ class DraftSequence:
         """Guessed tokens beyond the committed ones."""
         return len(self.ids) - self.committed
 
-    def reconcile(self) -> int:
-        """Move to the newest commit: keep the lead where it agrees, jump forward, or roll back to the exact point.
-
-        Returns how many guesses were right.
-        """
+    def reconcile(self) -> None:
+        """Move to the newest commit: keep the lead where it agrees, jump forward, or roll back to the exact point."""
         known = self.replica.tokens
         if len(known) == self.committed:
             self.version = self.replica.version
-            return 0
+            return
         c, most = self.committed, min(len(self.ids), len(known))
         while c < most and self.ids[c] == known[c]:
             c += 1
@@ -73,9 +70,8 @@ class DraftSequence:
             del self.ids[c:]
             self.ids.extend(known[c:])
             self.fed = min(self.fed, c)
-        right, self.committed = c - self.committed, len(known)
+        self.committed = len(known)
         self.version = self.replica.version
-        return right
 
     @property
     def wanting(self) -> bool:

@@ -1,8 +1,8 @@
-"""Rule: a lead is told while it may be waited for, when it can be used, and when it is complete."""
+"""Rule: a lead is told while it may be waited for, and when it can be used; what completes it always."""
 
 from __future__ import annotations
 
-from amusd_mp.core.telling import HOPELESS, PROMPT, SHARE, Telling
+from amusd_mp.core.telling import PROMPT, SHARE, Telling
 
 
 def after(*commits: float) -> Telling:
@@ -14,20 +14,20 @@ def after(*commits: float) -> Telling:
 
 
 def test_it_tells_everything_until_it_knows_how_long_a_step_takes() -> None:
-    assert Telling().due(99, False, 5.0, 0)
-    assert after(5.0).due(99, False, 5.001, 0)
+    assert Telling().due(99, False, 5.0)
+    assert after(5.0).due(99, False, 5.001)
 
 
 def test_a_short_lead_may_be_waited_for_and_a_long_one_is_told_before_the_step_is_over() -> None:
     telling = after(5.0, 5.1)
-    assert telling.due(PROMPT, False, 5.101, 0)
-    assert not telling.due(PROMPT + 1, False, 5.101, 0)
-    assert not telling.due(99, False, 5.1 + SHARE * 0.099, 0)
-    assert telling.due(99, False, 5.1 + SHARE * 0.101, 0)
+    assert telling.due(PROMPT, False, 5.101)
+    assert not telling.due(PROMPT + 1, False, 5.101)
+    assert not telling.due(99, False, 5.1 + SHARE * 0.099)
+    assert telling.due(99, False, 5.1 + SHARE * 0.101)
 
 
 def test_a_complete_lead_is_told_at_once() -> None:
-    assert after(5.0, 5.1).due(99, True, 5.101, 0)
+    assert after(5.0, 5.1).due(99, True, 5.101)
 
 
 def test_commits_of_one_round_are_one_step() -> None:
@@ -35,25 +35,11 @@ def test_commits_of_one_round_are_one_step() -> None:
     for _ in range(8):
         telling.commit(5.2, 2)
         telling.commit(5.2001, 2)
-    assert not telling.due(99, False, 5.25, 0)
+    assert not telling.due(99, False, 5.25)
 
 
 def test_a_shorter_step_is_learned_soon_and_a_longer_one_slowly() -> None:
-    assert after(5.0, 5.1, 5.11, 5.12).due(99, False, 5.17, 0)
+    assert after(5.0, 5.1, 5.11, 5.12).due(99, False, 5.17)
     longer = after(5.0, 5.1, 5.4, 5.7)
-    assert not longer.due(99, False, 5.75, 0)
-    assert longer.due(99, False, 5.85, 0)
-
-
-def test_a_draft_that_is_never_right_tells_once_a_round_until_it_is_right_again() -> None:
-    rounds = [5.0 + 0.1 * number for number in range(HOPELESS + 1)]
-    telling = after(*rounds)
-    now = rounds[-1]
-    assert not telling.due(1, False, now + 0.01, 0)
-    assert telling.due(8, False, now + 0.08, 0)
-    assert not telling.due(9, False, now + 0.09, 0)
-    assert not telling.due(16, True, now + 0.095, 0)
-    telling.commit(now + 0.1, HOPELESS + 1)
-    assert not telling.due(1, False, now + 0.11, 0)
-    assert telling.due(2, False, now + 0.12, 1)
-    assert telling.due(3, False, now + 0.13, 1)
+    assert not longer.due(99, False, 5.75)
+    assert longer.due(99, False, 5.85)

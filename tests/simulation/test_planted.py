@@ -40,12 +40,11 @@ def off_by_one_rollback(patch: pytest.MonkeyPatch) -> None:
     """A rollback keeps one cache entry too many."""
     reconcile = DraftSequence.reconcile
 
-    def keep_one_more(sequence: DraftSequence) -> int:
+    def keep_one_more(sequence: DraftSequence) -> None:
         before = sequence.fed
-        right = reconcile(sequence)
+        reconcile(sequence)
         if sequence.fed < before:
             sequence.fed += 1
-        return right
 
     patch.setattr(DraftSequence, "reconcile", keep_one_more)
 
