@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from amusd_mp.core.draft_sequence import RUNNERS_UP, DraftSequence
-from amusd_mp.core.messages import Committed, SyncPage, Window
+from amusd_mp.core.effort import Effort
+from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
+from amusd_mp.core.params import Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Step, StepResult
@@ -53,6 +55,8 @@ class DraftCore:
         self._rows = RowPool(rows)
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
+        self._effort = Effort()
+        self._heard: bool | None = None  # whether commits since the last plan had accepted tokens, None without any
 
     def __repr__(self) -> str:
         return f"<DraftCore {len(self.sequences)} sequences, {len(self._rows)} rows free, step {self.steps}>"
@@ -75,6 +79,7 @@ class DraftCore:
         self.sequences[page.sequence] = DraftSequence(
             page.sequence, params, page.speculation, replica, self._max_length, ends
         )
+        self._effort.fresh()
 
     def commit(self, window: Committed | SyncPage) -> bool:
         """Take a commit in. Return True if something before it is missing and has to be asked for.
@@ -85,6 +90,8 @@ class DraftCore:
         if sequence is None:
             return False
         delta = sequence.replica.merge(window)
+        if delta.tokens and sequence.speculation.strategy is Strategy.AMUSD:
+            self._heard = self._heard or Origin.ACCEPTED.value in delta.origins
         if sequence.replica.complete:
             self.close(window.sequence)
         return delta.gap
@@ -111,13 +118,19 @@ class DraftCore:
     # ------------------------------------------------------------------------------------------ steps
 
     def plan(self) -> Step | None:
-        """Reconcile with every commit and return the next step; None while one is in flight or every lead is full."""
+        """Reconcile with every commit and return the next step.
+
+        None while one is in flight, while every lead is full, and in a round in which it rests.
+        """
         if self._in_flight is not None:
             return None
+        if self._heard is not None:
+            self._effort.round(self._heard)
+            self._heard = None
         wanting: list[DraftSequence] = []
         for sequence in self.sequences.values():
             sequence.reconcile()
-            if sequence.wanting and self._has_row(sequence):
+            if sequence.wanting and self._worth_it(sequence) and self._has_row(sequence):
                 wanting.append(sequence)
         if not wanting:
             return None
@@ -160,6 +173,10 @@ class DraftCore:
     def windows(self) -> list[Window]:
         """Return every lead, to be told after each step and at each beat: a lost one must not stall both sides."""
         return [s.window() for s in self.sequences.values() if s.worth_sending]
+
+    def _worth_it(self, sequence: DraftSequence) -> bool:
+        """True unless it rests; an alternating verify node waits for its draft, however bad that is."""
+        return not self._effort.resting or sequence.speculation.strategy is not Strategy.AMUSD
 
     def _has_row(self, sequence: DraftSequence) -> bool:
         if sequence.row is None and len(self._rows) > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from amusd_mp.core.draft import DraftCore
+from amusd_mp.core.effort import ONE_IN, PATIENCE
 from amusd_mp.core.messages import Committed, Counts, Finish, SyncPage
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
@@ -19,6 +20,7 @@ class Bench:
     def __init__(self, lookahead: int = 4, strategy: Strategy = Strategy.AMUSD, **limits: int) -> None:
         self.core = DraftCore(rows=1, max_length=limits.pop("max_length", 100), eos_ids=(0,))
         self.output: list[int] = []
+        self.origins = ""
         self.version = 0
         page = SyncPage(
             "s", 0, len(PROMPT), len(PROMPT), 0, PROMPT, GenerationParams(**limits), Speculation(strategy, lookahead)
@@ -38,12 +40,13 @@ class Bench:
         picked = Picked(() if guess is None else (guess,), confidence=() if confidence is None else (confidence,))
         return [window.tokens for window in self.core.apply(StepResult(step.number, (picked,), 0.0))]
 
-    def commit(self, *tokens: int, finish: Finish | None = None) -> None:
+    def commit(self, *tokens: int, finish: Finish | None = None, origin: str = "-") -> None:
         self.output += tokens
+        self.origins += origin * len(tokens)
         self.version += 1
         length = len(PROMPT) + len(self.output)
         self.core.commit(
-            Committed("s", self.version, len(PROMPT), tuple(self.output), length, "-" * len(self.output),
+            Committed("s", self.version, len(PROMPT), tuple(self.output), length, self.origins,
                       finish=finish, counts=Counts(3) if finish else None)
         )  # fmt: skip
 
@@ -211,3 +214,28 @@ def test_every_token_of_the_lead_keeps_the_confidence_it_was_guessed_with() -> N
     bench.step(14, 0.07)
     (window,) = bench.core.windows()
     assert (window.tokens, window.confidence) == ((14,), (7,))
+
+
+def in_vain(bench: Bench, rounds: int) -> int:
+    """Let the verify node write everything by itself, and return in how many rounds the draft guessed."""
+    worked = 0
+    for _ in range(rounds):
+        bench.commit(20)
+        step = bench.core.plan()
+        if step is not None:
+            worked += 1
+            bench.finish(step, 10)
+    return worked
+
+
+def test_a_draft_that_is_never_used_rests_until_it_is() -> None:
+    bench = Bench(max_length=1000)
+    assert in_vain(bench, PATIENCE) == PATIENCE
+    assert in_vain(bench, 4 * ONE_IN) == 4
+    bench.commit(10, origin="a")
+    assert bench.core.plan() is not None, "at work again"
+
+
+def test_nor_does_one_rest_whose_verify_node_waits_for_it() -> None:
+    bench = Bench(max_length=1000, strategy=Strategy.ALTERNATING)
+    assert in_vain(bench, 4 * PATIENCE) == 4 * PATIENCE
