@@ -41,6 +41,9 @@ PROBE_RARELY = 512
 
 PROBE_TOKENS = 2
 
+PROBE_SHARE = 1 / 8
+"""Part of a step that a probe waits beyond twice the time in which a token is expected."""
+
 CAUTION = 0.9
 """Share of its acceptance that a token to come is weighed with: what is at hand has been seen, and near ties go now."""
 
@@ -178,13 +181,13 @@ class Policy:
         price = self.price.of(len(rows), len(rows) / alone)
         k = self._best(rows, price)
         wait = self._patience(rows, k, price) if may_wait else None
+        at_hand = sum(row.valid for row in rows)
         if wait is not None:
-            at_hand = sum(row.valid for row in rows)
             if self._deadline is None or at_hand > self._at_hand:
                 self._deadline, self._at_hand = now + wait, at_hand
             if now < self._deadline:
                 return Decision((), self._deadline)
-        missed = wait is not None
+        missed = self._deadline is not None and now >= self._deadline and at_hand <= self._at_hand
         if self._deadline is not None:
             self.trust.learn(not missed)
         else:
@@ -223,7 +226,7 @@ class Policy:
             return worth
         better = [replace(row, acceptance=1.0) for row in first if row.probe and not row.valid]
         if better and self._worth(better, k, soonest, price / len(rows), len(rows)) > soonest:
-            return 2 * soonest + self._seconds(len(rows), 0)  # it would pay if the draft had become good
+            return 2 * soonest + PROBE_SHARE * self._seconds(len(rows), 0)  # it would pay if the draft had become good
         return None
 
     def _worth(self, first: Sequence[RowView], k: int, soonest: float, price: float, rows: int) -> float:

@@ -292,7 +292,7 @@ class VerifyCore:
             self._wake_by(decision.wait_until)
             return []
         for (part, view), k in zip(open_choice, decision.ks, strict=True):
-            part.sequence.tried(k, missed=decision.missed and view.next_in is not None)
+            part.sequence.tried(k, missed=decision.missed and (view.next_in is not None or view.probe))
             rounds.append(Part(part.sequence, part.proposal.likeliest(k)))
         return rounds
 

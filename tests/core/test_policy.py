@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from amusd_mp.core.costs import Curve
-from amusd_mp.core.policy import CAUTION, Policy, RowView
+from amusd_mp.core.policy import CAUTION, PROBE_SHARE, Policy, RowView
 
 
 def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
@@ -125,8 +125,16 @@ def test_unused_proposals_are_probed_now_and_then() -> None:
 def test_a_probe_waits_for_a_token_that_would_not_pay_but_not_for_long() -> None:
     policy = learned(0.020)
     waiting = policy.decide([view(0, 0.01, next_in=0.010, probe=True)], now=0)
-    assert waiting.wait_until == pytest.approx(0.040)
+    assert waiting.wait_until == pytest.approx(2 * 0.010 + PROBE_SHARE * 0.020)
     assert policy.decide([view(0, 0.01, next_in=0.0, probe=True)], now=0.041).missed
+
+
+def test_a_token_so_overdue_that_nothing_is_known_of_it_was_waited_for_in_vain() -> None:
+    policy = learned(0.020)
+    policy.decide([view(0, 0.01, next_in=0.010, probe=True)], now=0)
+    before = policy.trust.share
+    assert policy.decide([view(0, 0.01, next_in=None, probe=True)], now=0.041).missed
+    assert policy.trust.share < before
 
 
 def test_it_never_uses_more_than_can_be_committed() -> None:
