@@ -176,7 +176,7 @@ class VerifyCore:
             return self._prefill(prefilling, now)
         parts = self._decode(now)
         if parts:
-            return self._begin([self._block(part) for part in parts], parts, now, prefill=False)
+            return self._begin([part.sequence.block(part.proposal) for part in parts], parts, now, prefill=False)
         return self._prefill(prefilling, now) if prefilling else None
 
     def apply(self, result: StepResult, now: float) -> list[VerifySequence]:
@@ -234,39 +234,8 @@ class VerifyCore:
         """Feed the next chunk of the oldest waiting sequence, and of those behind it that pad to no more than it."""
         size = min(PREFILL_CHUNK, waiting[0].length - waiting[0].fed)
         together = [s for s in waiting if min(PREFILL_CHUNK, s.length - s.fed) <= size][: max(1, PREFILL_CHUNK // size)]
-        blocks = []
-        for sequence in together:
-            end = min(sequence.fed + PREFILL_CHUNK, sequence.length)
-            tokens = tuple(sequence.ids[sequence.fed : end])
-            blocks.append(self._feed(sequence, tokens, 1 if end == sequence.length else 0))
+        blocks = [sequence.chunk(PREFILL_CHUNK) for sequence in together]
         return self._begin(blocks, [Part(s, Proposal()) for s in together], now, prefill=True)
-
-    def _block(self, part: Part) -> Block:
-        """Return what is not in the cache yet, the chain, and what stands beside it."""
-        sequence, proposal = part.sequence, part.proposal
-        chain = (*sequence.ids[sequence.fed :], *proposal.tokens)
-        picks = proposal.size + 1
-        if not proposal.others:
-            return self._feed(sequence, chain, picks)
-        last = len(chain) - len(proposal.tokens) - 1
-        parents = (*range(-1, len(chain) - 1), *(last + other.depth for other in proposal.others))
-        return self._feed(sequence, (*chain, *(other.token for other in proposal.others)), picks, parents)
-
-    @staticmethod
-    def _feed(
-        sequence: VerifySequence, tokens: tuple[int, ...], picks: int, parents: tuple[int, ...] | None = None
-    ) -> Block:
-        assert sequence.row is not None
-        return Block(
-            sequence.name,
-            sequence.row,
-            sequence.fed,
-            tokens,
-            picks,
-            sequence.params,
-            sequence.prompt_length,
-            parents,
-        )
 
     # ------------------------------------------------------------------------------------------ what to use
 

@@ -18,7 +18,7 @@ from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY
 from amusd_mp.core.proposals import Proposal, ProposalStore
-from amusd_mp.core.step import Picked, TokenLogprob
+from amusd_mp.core.step import Block, Picked, TokenLogprob
 from amusd_mp.core.tempo import CommitTimes
 
 UNKNOWN = TokenLogprob(-inf)
@@ -116,6 +116,25 @@ class VerifySequence:
             self.unscored, self.probe_after = 0, PROBE_EVERY
         else:
             self.unscored += 1
+
+    def chunk(self, most: int) -> Block:
+        """Return up to `most` tokens that the cache lacks; behind the last of all the model's own is wanted."""
+        end = min(self.fed + most, self.length)
+        return self._feed(self.ids[self.fed : end], 1 if end == self.length else 0)
+
+    def block(self, proposal: Proposal) -> Block:
+        """Return what is not in the cache yet, the chain, and what stands beside it."""
+        chain = [*self.ids[self.fed :], *proposal.tokens]
+        picks = proposal.size + 1
+        if not proposal.others:
+            return self._feed(chain, picks)
+        last = len(chain) - len(proposal.tokens) - 1
+        parents = (*range(-1, len(chain) - 1), *(last + other.depth for other in proposal.others))
+        return self._feed([*chain, *(other.token for other in proposal.others)], picks, parents)
+
+    def _feed(self, tokens: list[int], picks: int, parents: tuple[int, ...] | None = None) -> Block:
+        assert self.row is not None
+        return Block(self.name, self.row, self.fed, tuple(tokens), picks, self.params, self.prompt_length, parents)
 
     def append(self, token: int, origin: Origin, logprob: TokenLogprob | None = None) -> Finish | None:
         """Commit one token and return why the sequence ends with it, or None."""
