@@ -10,7 +10,7 @@ from collections import Counter, deque
 from typing import Final
 
 from amusd_mp import errors
-from amusd_mp.client.admission import BARREN
+from amusd_mp.client.admission import BARREN, PAUSE_MAX
 from amusd_mp.client.client import Client, connect
 from amusd_mp.client.results import GenerationResult
 from amusd_mp.client.stream import Stream
@@ -163,7 +163,14 @@ class Readers:
         ]
         if not near:
             raise Breach(f"{name} ended with {outcome}, and nothing had happened to the verify node or to {who}")
-        if outcome == "SequenceLost" and ask.resubmit and len(near) < BARREN and not self._scenario.rough:
+        hurried = ask.timeout is not None and took + PAUSE_MAX >= ask.timeout  # less is left than until the next try
+        if (
+            outcome == "SequenceLost"
+            and ask.resubmit
+            and not hurried
+            and len(near) < BARREN
+            and not self._scenario.rough
+        ):
             raise Breach(f"{name} was lost for good, although it was to be resubmitted")
 
     async def crash(self, who: str, lasts: float, tasks: asyncio.TaskGroup) -> None:
