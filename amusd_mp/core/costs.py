@@ -8,10 +8,7 @@ from __future__ import annotations
 
 
 class StepCosts:
-    """Measured seconds of a step by (rows, k), each a running mean; a k that is rare is judged by its neighbours, too.
-
-    One reading may be anything.
-    """
+    """Seconds of a step by (rows, k): a curve for each number of rows; one never seen is taken for the nearest."""
 
     def __init__(self) -> None:
         self._curves: dict[int, Curve] = {}  # by rows
@@ -34,7 +31,7 @@ class Curve:
     """Seconds by k of steps of so many rows: running means, and a curve through them that is made when asked for.
 
     A mean of enough readings speaks for itself. Else it is a mean over all, less by half for each token of difference,
-    each moved by what one more token was assumed to cost.
+    each moved by what one more token was assumed to cost. One reading may be anything.
     """
 
     SMOOTHING = 0.1

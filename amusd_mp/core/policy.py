@@ -48,7 +48,7 @@ CAUTION = 0.9
 """Share of its acceptance that a token to come is weighed with: what is at hand has been seen, and near ties go now."""
 
 LEAST_WORTH = 0.01
-"""Chance of being accepted below which a proposal is not looked at: no step costs so little more for one token."""
+"""Chance of being accepted below which a proposal is not looked at: it wins too little to be worth planning with."""
 
 AHEAD = 8
 """Tokens to come that a wait is weighed with: the first one alone may not pay for a step that scores any at all."""

@@ -28,14 +28,12 @@ class Other:
     """A token that may stand in the place of the chain's token `depth`.
 
     odds:   percent, the draft's own share for it of what it left to others than the chain's
-    chance: that it is right where the chain's token is wrong
-    worth:  that it is accepted: that all before it are right, and the chain's token is not
+    worth:  the chance that it is accepted: all before it are right, the chain's token is wrong, and it is not
     """
 
     depth: int
     token: int
     odds: int
-    chance: float
     worth: float
 
 
@@ -177,9 +175,9 @@ class Evidence:
                 if wrong < least:
                     continue
                 odds = min(100, 100 * window.confidence[at] // max(1, 100 - confidence[depth]))
-                chance = record.beside.chance(odds)
-                if wrong * chance >= least:
-                    others.append(Other(depth, window.tokens[at], odds, chance, wrong * chance))
+                worth = wrong * record.beside.chance(odds)
+                if worth >= least:
+                    others.append(Other(depth, window.tokens[at], odds, worth))
         cut = len(chain) < len(guesses.chain)
         return Proposal(draft, tokens, tuple(chances), confidence, self.acceptance, tuple(others), cut=cut)
 

@@ -136,7 +136,7 @@ async def _work(node: Node, ready: asyncio.Event, ready_file: Path | None, annou
     facts = await node.open()
     await node.load(log_progress())
     gc.collect()
-    gc.freeze()  # libraries and weights stay: looking through them again takes many milliseconds of some step
+    gc.freeze()  # libraries and weights stay: to look through them again would take a fifth of a second of some step
     fields: dict[str, object] = {"event": "ready", "node": name, "role": role, "pid": os.getpid(), **facts}
     logger.info("ready after %.1f s%s", time.monotonic() - began, f" at {facts['url']}" if "url" in facts else "")
     ready.set()

@@ -216,7 +216,7 @@ def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored
     store.put("d", 1, told(), now=0, record=record)
     for _ in range(60):
         store.by_draft["d"].judge(store.best([1], 0).chain(3), accepted=2, instead=17)
-    chances = {other.token: other.chance for other in store.best([1], 0).others}
+    chances = {other.token: record.beside.chance(other.odds) for other in store.best([1], 0).others}
     assert chances[17] > 0.8
     assert chances[27] < 0.15
     assert record.rescued > 0.6
