@@ -1,74 +1,157 @@
 """What a step of the verify device costs by how much it scores: measured, and filled in where it was not.
 
 The policy asks for every k it might choose, the device answers for the one it chose. So means of what was measured
-speak for their neighbours, too.
+speak for their neighbours, too, and a line through all of them, seconds by tokens computed, for what is far from any.
 """
 
 from __future__ import annotations
 
 
 class StepCosts:
-    """Seconds of a step by (rows, k): a curve for each number of rows; one never seen is taken for the nearest."""
+    """Seconds of a step by (rows, k): a curve for each number of rows, and one line through all curves."""
+
+    FLOOR_EVERY = 256
+    """Steps of so many rows after which one without proposals is measured again."""
+
+    FLOOR_OFTEN = 4
+    """Steps after which the first reading of it is checked; so many times more after each further one."""
 
     def __init__(self) -> None:
+        self._line = Line()
         self._curves: dict[int, Curve] = {}  # by rows
 
     def observe(self, rows: int, k: int, seconds: float) -> None:
         """Learn one step. A first reading counts as it is where nothing was known of such steps."""
-        self._curves.setdefault(rows, Curve()).observe(k, max(seconds, 1e-6))  # in virtual time it may take none
+        curve = self._curves.get(rows)
+        if curve is None:
+            curve = self._curves[rows] = Curve(rows, self._line)
+        curve.observe(k, max(seconds, 1e-6))  # in virtual time it may take none
 
     def estimate(self, rows: int, k: int) -> float | None:
         """Return the expected seconds, or None before anything was measured."""
-        if not self._curves:
-            return None
+        known = self._curves.get(rows)
+        if known is not None:
+            return known.at(k)
+        if self._line.known:
+            return self._line.at(rows * (1 + k))
+        return next((curve.at(k) for curve in self._curves.values()), None)
+
+    def floor_due(self, rows: int) -> bool:
+        """Return whether a step of so many rows without proposals should be measured, others having been.
+
+        It is what speculation must beat. Taken from an estimate that was too dear it would never be tried, so never
+        learned; and one reading may be anything.
+        """
         known = self._curves.get(rows)
         if known is None:
-            known = self._curves[min(self._curves, key=lambda r: (abs(r - rows), r))]
-        return known.at(k)
+            return False
+        return not known.floors or known.since_floor >= min(self.FLOOR_EVERY, self.FLOOR_OFTEN**known.floors)
+
+
+class Line:
+    """Seconds by tokens computed, over all rows: least squares through the means of all curves.
+
+    One token alone is left out: a matrix times a vector is another kernel than a matrix times a matrix. Until enough
+    differs among the means to tell, a token costs what it was assumed to.
+    """
+
+    GROWTH = 0.01  # assumed cost of one more token, of what a step costs without any: what a block costs on a CPU
+    DOUBT = 64.0  # weight of that assumption: a reading each at 2 and 13 tokens has as much
+    MOST = 10.0  # readings of one mean that count
+
+    def __init__(self) -> None:
+        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+
+    @property
+    def known(self) -> bool:
+        """True once anything was measured that it goes through."""
+        return self._weight > 0
+
+    def move(self, tokens: int, readings: tuple[int, int], means: tuple[float, float]) -> None:
+        """Take the mean of such steps from what it was to what it is now, and from so many readings to so many."""
+        if tokens < 2:
+            return
+        for sign, count, mean in zip((-1, 1), readings, means, strict=True):
+            weight = sign * min(count, self.MOST)
+            self._weight += weight
+            self._x += weight * tokens
+            self._y += weight * mean
+            self._xx += weight * tokens * tokens
+            self._xy += weight * tokens * mean
+
+    def at(self, tokens: int) -> float:
+        """Return the expected seconds of a step that computes so many tokens. Something was measured."""
+        x, y = self._x / self._weight, self._y / self._weight
+        assumed = self.GROWTH * y / (1 + self.GROWTH * x)
+        spread, slant = self._xx - self._weight * x * x, self._xy - self._weight * x * y
+        slope = max(0.0, (slant + self.DOUBT * assumed) / (max(0.0, spread) + self.DOUBT))
+        slope = min(slope, y / x)  # nothing costs less than nothing
+        return y + slope * (tokens - x)
+
+    def growth(self, start: int, end: int) -> float:
+        """Return how much dearer a step of `end` tokens is expected to be than one of `start`, 1.0 for as dear."""
+        if not self.known:
+            return (1 + self.GROWTH * end) / (1 + self.GROWTH * start)
+        return self.at(end) / self.at(start)
 
 
 class Curve:
     """Seconds by k of steps of so many rows: running means, and a curve through them that is made when asked for.
 
     A mean of enough readings speaks for itself. Else it is a mean over all, less by half for each token of difference,
-    each moved by what one more token was assumed to cost. One reading may be anything.
+    each moved by what the line says of the tokens between. One reading may be anything.
     """
 
     SMOOTHING = 0.1
     ENOUGH = 4  # readings that speak for themselves
-    GROWTH = 1.01  # assumed for one more token per row where it was not measured: what a block costs on a CPU
     OUTLIER = 1.5  # times what was expected: no reading counts for more
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int, line: Line) -> None:
+        self.since_floor = 0
+        """Steps since one without proposals was measured."""
+        self._rows = rows
+        self._line = line
         self._means: list[float] = [0.0]
         self._readings: list[int] = [0]
         self._curve: list[float] = []
 
+    @property
+    def floors(self) -> int:
+        """Readings of steps without proposals."""
+        return self._readings[0]
+
     def observe(self, k: int, seconds: float) -> None:
         """Learn one step."""
+        self.since_floor = self.since_floor + 1 if k else 0
         missing = k + 1 - len(self._means)
         self._means += [0.0] * missing
         self._readings += [0] * missing
-        readings = self._readings[k]
+        readings, mean = self._readings[k], self._means[k]
         if readings or (k and any(self._readings[1:])):
-            seconds = min(seconds, self.OUTLIER * (self._means[k] if readings else self.at(k)))
-        readings += 1
-        self._means[k] += max(self.SMOOTHING, 1 / readings) * (seconds - self._means[k])
-        self._readings[k] = readings
+            seconds = min(seconds, self.OUTLIER * (mean if readings else self.at(k)))
+        self._readings[k] = readings + 1
+        self._means[k] += max(self.SMOOTHING, 1 / (readings + 1)) * (seconds - mean)
+        self._line.move(self._tokens(k), (readings, readings + 1), (mean, self._means[k]))
         self._curve = []
 
     def at(self, k: int) -> float:
         """Return the expected seconds. Something was measured."""
         self._curve = self._curve or self._fit()
-        beyond = k + 1 - len(self._curve)
-        return self._curve[k] if beyond <= 0 else self._curve[-1] * self.GROWTH**beyond
+        last = len(self._curve) - 1
+        return self._curve[k] if k <= last else self._curve[last] * self._growth(last, k)
+
+    def _tokens(self, k: int) -> int:
+        return self._rows * (1 + k)
+
+    def _growth(self, start: int, end: int) -> float:
+        return self._line.growth(self._tokens(start), self._tokens(end))
 
     def _fit(self) -> list[float]:
         least = next((k for k, readings in enumerate(self._readings) if k and readings), None)
         if least is None:
             return self._means[:1]
         near = self._near()
-        first = self._means[0] if self._readings[0] else near[least] / self.GROWTH**least
+        first = self._means[0] if self._readings[0] else near[least] * self._growth(least, 0)
         curve = [first + k / least * (near[least] - first) for k in range(least)]
         for k in range(least, len(near)):
             curve.append(self._means[k] if self._readings[k] >= self.ENOUGH else near[k])
@@ -78,12 +161,13 @@ class Curve:
         """Return, for each k but 0, the mean of what similar steps took, in one pass upwards and one down."""
         own = [min(readings, 1 / self.SMOOTHING) for readings in self._readings]
         seconds, weights = [0.0] * len(own), [0.0] * len(own)
+        growth = [1.0, *(self._growth(k - 1, k) for k in range(1, len(own)))]
         passed = weight = 0.0
         for k in range(1, len(own)):
-            passed, weight = passed * self.GROWTH / 2 + own[k] * self._means[k], weight / 2 + own[k]
+            passed, weight = passed * growth[k] / 2 + own[k] * self._means[k], weight / 2 + own[k]
             seconds[k], weights[k] = passed, weight
         passed = weight = 0.0
         for k in range(len(own) - 1, 0, -1):
             seconds[k], weights[k] = seconds[k] + passed, weights[k] + weight
-            passed, weight = (passed + own[k] * self._means[k]) / self.GROWTH / 2, (weight + own[k]) / 2
+            passed, weight = (passed + own[k] * self._means[k]) / growth[k] / 2, (weight + own[k]) / 2
         return [total / weight if weight else 0.0 for total, weight in zip(seconds, weights, strict=True)]

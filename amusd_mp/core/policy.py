@@ -170,17 +170,22 @@ class Policy:
         """
         if chosen:
             self.price.observe(rows, tokens, max(seconds, since_last))
-        if chosen or self.costs.estimate(rows, k) is None:
+        if chosen or self.costs.estimate(rows, k) is None or (k == 0 and self.costs.floor_due(rows)):
             self.costs.observe(rows, k, seconds)
 
-    def decide(self, rows: Sequence[RowView], now: float, may_wait: bool = True) -> Decision:
-        """Return what to use of each row now, or until when to wait for one more token."""
+    def decide(self, rows: Sequence[RowView], now: float, all_rows: bool = True) -> Decision:
+        """Return what to use of each row now, or until when to wait for one more token.
+
+        Without `all_rows` other sequences have a part in the step, so it neither waits nor is measured.
+        """
         alone = self.costs.estimate(len(rows), 0)
         if alone is None or not any(row.usable for row in rows):
             return self._go(tuple(row.valid for row in rows))
+        if all_rows and self.costs.floor_due(len(rows)):
+            return self._go((0,) * len(rows))
         price = self.price.of(len(rows), len(rows) / alone)
         k = self._best(rows, price)
-        wait = self._patience(rows, k, price) if may_wait else None
+        wait = self._patience(rows, k, price) if all_rows else None
         at_hand = sum(row.valid for row in rows)
         if wait is not None:
             if self._deadline is None or at_hand > self._at_hand:

@@ -256,7 +256,7 @@ class VerifyCore:
                 rounds.append(Part(sequence, proposal.chain(usable)))
         if not open_choice:
             return rounds
-        decision = self.policy.decide([view for _, view in open_choice], now, may_wait=not rounds)
+        decision = self.policy.decide([view for _, view in open_choice], now, all_rows=not rounds)
         if decision.wait_until is not None:
             self._wake_by(decision.wait_until)
             return []

@@ -68,9 +68,14 @@ def _stack(net: PreTrainedModel, name: str) -> nn.ModuleList:
 
 
 def _identity(layer: nn.Module, index: int) -> nn.Module:
-    """Return a copy of a layer, with memory of its own, that puts nothing into the residual stream."""
-    added = copy.deepcopy(layer)
-    parts: Iterable[Any] = added.modules()
+    """Return a copy of a layer, with memory of its own, that puts nothing into the residual stream.
+
+    The configuration is the original's: what is set there later, the attention for one, holds for the copy as well.
+    """
+    parts: Iterable[Any] = layer.modules()
+    shared = {id(part.config): part.config for part in parts if hasattr(part, "config")}
+    added = copy.deepcopy(layer, shared)
+    parts = added.modules()
     for part in parts:
         if hasattr(part, "layer_idx"):
             part.layer_idx = index  # its entry of the cache
