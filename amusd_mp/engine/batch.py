@@ -1,16 +1,18 @@
-"""One padded forward pass for all blocks of a step: ids, positions, mask and cache placement.
+"""One forward pass for all blocks of a step: ids, positions, mask and cache placement.
 
 Blocks are padded on the left, so the tokens whose next token is wanted are the last columns of every row and one
 `logits_to_keep` serves a ragged batch. A padding column feeds id 0 at position 0 into the trash slot and looks at slot
-0 only: it must see something finite, and nobody sees it. For a chain a token's slot is its position; a tree's tokens
-lie in block order and only their ancestors are visible. The batch is in row order, so that rows side by side are read
-without a copy; `order` leads back to the step's order.
+0 only: it must see something finite, and nobody sees it. With our own attention ragged blocks are packed: there alone
+they lie in this rectangle, everywhere else side by side without padding. For a chain a token's slot is its position; a
+tree's tokens lie in block order and only their ancestors are visible. The batch is in row order, so that rows side by
+side are read without a copy; `order` leads back to the step's order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -19,18 +21,22 @@ from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block
 from amusd_mp.engine.cache import Placement
 from amusd_mp.engine.masks import Mask, Masks
+from amusd_mp.engine.packing import Packing
 from amusd_mp.engine.rows import ancestors, depths, is_chain
 
 
 @dataclass(slots=True)
 class Batch:
-    """Inputs of one forward pass. `order[i]` is the batch row of block i; the `keep` last columns give logits."""
+    """Inputs of one forward pass. `order[i]` is the batch row of block i.
+
+    The `keep` last columns give logits; of packed tokens those that `keep` lists, in the order of the step's blocks.
+    """
 
     ids: Tensor
     positions: Tensor
     mask: Mask
     place: Placement
-    keep: int
+    keep: int | Tensor
     order: list[int]
 
 
@@ -41,6 +47,7 @@ class Batcher:
     first 1 unless the attention's rounding depends on the shape, the second too small wastes time on new shapes.
     fixed_rows: 0, or the cache's rows: every batch then has them all, those without a block as padding, and columns
     (of blocks, and of logits) come in powers of two. Few shapes, so few ways to round.
+    packs: the attention can take packed blocks.
     """
 
     def __init__(
@@ -52,12 +59,14 @@ class Batcher:
         min_block: int = 1,
         bucket: int = 1,
         fixed_rows: int = 0,
+        packs: bool = False,
     ) -> None:
         self._masks = masks
         self._length = length
         self._device = device
         self._min_block = min_block
         self._bucket = bucket
+        self._packs = packs
         self._idle = [Block("idle", row, 0, (), 0, GenerationParams(), 0) for row in range(fixed_rows)]
         self._line = torch.arange(length, device=device)[None]  # [1, length]: slots, and positions of settled slots
         self._all = torch.ones(1, 1, 1, length, dtype=torch.bool, device=device)  # a lone token sees all before it
@@ -115,9 +124,20 @@ class Batcher:
             for at, block in trees:
                 count = len(block.tokens)
                 key[at, block.start : block.start + count] = query[at, width - count :]
-        rows = [blocks[index].row for index in by_row]
-        mask = self._masks.build(visible, query, key)
-        return Batch(fed, query, mask, Placement(self._rows(rows), placed, used), keep, order)
+        place = Placement(self._rows([blocks[index].row for index in by_row]), placed, used)
+        batch = Batch(fed, query, self._masks.build(visible, query, key), place, keep, order)
+        counts = [len(blocks[index].tokens) for index in by_row]
+        if self._packs and min(counts) < width:
+            self._pack(batch, Packing.of(counts, width, self._device), counts, blocks)
+        return batch
+
+    def _pack(self, batch: Batch, packing: Packing, counts: list[int], blocks: Sequence[Block]) -> None:
+        """Put the tokens of a rectangle side by side."""
+        batch.ids, batch.positions = packing.line(batch.ids), packing.line(batch.positions)
+        batch.place.packing = packing
+        ends = list(accumulate(counts))
+        wanted = [ends[at] - back for block, at in zip(blocks, batch.order, strict=True) for back in _down(block.picks)]
+        batch.keep = torch.tensor(wanted, dtype=torch.int64, device=self._device)
 
     def _rows(self, rows: list[int]) -> slice | Tensor:
         if rows[-1] - rows[0] + 1 == len(rows):
@@ -134,6 +154,11 @@ class Batcher:
         mine = visible[visible.shape[0] - count :]
         mine[:, block.start :] = False
         mine[:, block.start : block.start + count] = within.to(self._device)
+
+
+def _down(picks: int) -> range:
+    """Return how far from the end of its block each wanted token is, the first one first."""
+    return range(picks, 0, -1)
 
 
 def _power_of_two(number: int) -> int:

@@ -16,19 +16,23 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from amusd_mp.engine.packing import Packing
+
 
 @dataclass(slots=True)
 class Placement:
     """Where one forward pass writes and reads.
 
-    rows:   the cache rows of the batch, in batch order: a slice where they lie side by side, else a tensor [b]
-    slots:  slot of each fed token, int64 [b, q]; padding names the trash slot
-    used:   slots 0 .. used - 1 are shown to the attention
+    rows:    the cache rows of the batch, in batch order: a slice where they lie side by side, else a tensor [b]
+    slots:   slot of each fed token, int64 [b, q]; padding names the trash slot
+    used:    slots 0 .. used - 1 are shown to the attention
+    packing: where each token is in [b, q] if they are fed as [1, n]
     """
 
     rows: slice | Tensor
     slots: Tensor
     used: int
+    packing: Packing | None = None
     flat: dict[int, Tensor] = field(default_factory=dict)  # by number of heads: index into the flattened layer
 
 
@@ -54,7 +58,10 @@ class SlotCache(Cache):
                 count = self.rows * heads
                 origin = (torch.arange(count, device=device) * (self.length + 1)).view(self.rows, heads, 1)
                 self._origins[heads] = origin
-            index = (origin[place.rows] + place.slots[:, None, :]).reshape(-1)
+            cells = origin[place.rows] + place.slots[:, None, :]
+            if place.packing is not None:
+                cells = place.packing.line(cells.transpose(1, 2)).transpose(1, 2)
+            index = cells.reshape(-1)
             place.flat[heads] = index
         return index
 

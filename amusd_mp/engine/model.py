@@ -22,6 +22,7 @@ from amusd_mp.core.step import Block, Picked, Step, StepResult
 from amusd_mp.engine.batch import Batcher
 from amusd_mp.engine.cache import SlotCache, layer_count
 from amusd_mp.engine.masks import Masks
+from amusd_mp.engine.packing import packed
 from amusd_mp.engine.rows import Rows
 from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.wanted import Wanted
@@ -54,6 +55,7 @@ class SlotModel:
             min_block=4 if few else 1,
             bucket=128 if few else BUCKET,
             fixed_rows=rows if fixed_shapes else 0,
+            packs=not few,
         )
         self._cuts_logits = "logits_to_keep" in inspect.signature(type(net).forward).parameters
 
@@ -127,16 +129,19 @@ class SlotModel:
         self._rows.check(blocks)
         batch = self._batcher.build(blocks)
         self._cache.place = batch.place
-        logits: Tensor = self._net(
-            input_ids=batch.ids,
-            position_ids=batch.positions,
-            attention_mask=batch.mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            **({"logits_to_keep": batch.keep} if self._cuts_logits else {}),
-        ).logits
+        with packed(batch.place.packing):
+            logits: Tensor = self._net(
+                input_ids=batch.ids,
+                position_ids=batch.positions,
+                attention_mask=batch.mask,
+                past_key_values=self._cache,
+                use_cache=True,
+                **({"logits_to_keep": batch.keep} if self._cuts_logits else {}),
+            ).logits
         for block in blocks:
             self._rows.fed(block)
+        if isinstance(batch.keep, Tensor):
+            return logits[0] if self._cuts_logits else logits[0, batch.keep]
         return _wanted(logits, blocks, batch.order, batch.keep)
 
     def _finish(self) -> None:
