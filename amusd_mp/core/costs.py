@@ -1,14 +1,15 @@
 """What a step of the verify device costs by how much it scores: measured, and filled in where it was not.
 
-The policy asks for every k it might choose, the device answers for the one it chose. So means of what was measured
-speak for their neighbours, too, and a line through all of them, seconds by tokens computed, for what is far from any.
+The policy asks for every number of proposals it might choose, the device answers for the one it chose. So means of what
+was measured speak for their neighbours, too, and a line through all of them, seconds by tokens computed, for what is far
+from any.
 """
 
 from __future__ import annotations
 
 
 class StepCosts:
-    """Seconds of a step by (rows, k): a curve for each number of rows, and one line through all curves."""
+    """Seconds of a step by rows and proposals over all rows: a curve for each number of rows, one line through all."""
 
     FLOOR_EVERY = 256
     """Steps of so many rows after which one without proposals is measured again."""
@@ -20,21 +21,31 @@ class StepCosts:
         self._line = Line()
         self._curves: dict[int, Curve] = {}  # by rows
 
-    def observe(self, rows: int, k: int, seconds: float) -> None:
+    def observe(self, rows: int, proposals: int, seconds: float) -> None:
         """Learn one step. A first reading counts as it is where nothing was known of such steps."""
         curve = self._curves.get(rows)
         if curve is None:
             curve = self._curves[rows] = Curve(rows, self._line)
-        curve.observe(k, max(seconds, 1e-6))  # in virtual time it may take none
+        seconds = max(seconds, 1e-6)  # in virtual time it may take none
+        k = max(1, round(proposals / rows)) if proposals else 0  # a curve has a point for each whole number per row
+        curve.observe(k, seconds * self._line.growth(rows + proposals, rows + rows * k))
 
-    def estimate(self, rows: int, k: int) -> float | None:
+    def estimate(self, rows: int, proposals: int) -> float | None:
         """Return the expected seconds, or None before anything was measured."""
         known = self._curves.get(rows)
         if known is not None:
-            return known.at(k)
+            return known.between(proposals)
         if self._line.known:
-            return self._line.at(rows * (1 + k))
-        return next((curve.at(k) for curve in self._curves.values()), None)
+            return self._line.at(rows + proposals)
+        return next((curve.at(round(proposals / rows)) for curve in self._curves.values()), None)
+
+    def upto(self, rows: int, most: int) -> list[float]:
+        """Return the expected seconds with 0, 1, ... `most` proposals. Something was measured."""
+        known = self._curves.get(rows)
+        if known is not None:
+            return [known.between(proposals) for proposals in range(most + 1)]
+        found = (self.estimate(rows, proposals) for proposals in range(most + 1))
+        return [seconds for seconds in found if seconds is not None]
 
     def floor_due(self, rows: int) -> bool:
         """Return whether a step of so many rows without proposals should be measured, others having been.
@@ -96,7 +107,7 @@ class Line:
 
 
 class Curve:
-    """Seconds by k of steps of so many rows: running means, and a curve through them that is made when asked for.
+    """Seconds by k, proposals per row, of steps of so many rows: running means, and a curve made when asked for.
 
     A mean of enough readings speaks for itself. Else it is a mean over all, less by half for each token of difference,
     each moved by what the line says of the tokens between. One reading may be anything.
@@ -139,6 +150,11 @@ class Curve:
         self._curve = self._curve or self._fit()
         last = len(self._curve) - 1
         return self._curve[k] if k <= last else self._curve[last] * self._growth(last, k)
+
+    def between(self, proposals: int) -> float:
+        """Return the expected seconds for proposals over all rows, which need not be as many for each."""
+        k, more = divmod(proposals, self._rows)
+        return self.at(k) + more / self._rows * (self.at(k + 1) - self.at(k)) if more else self.at(k)
 
     def _tokens(self, k: int) -> int:
         return self._rows * (1 + k)

@@ -1,25 +1,26 @@
 """How much to verify next, and whether to wait for more: the rule that keeps the verify model from ever losing.
 
-With T(k) the measured time of a step that scores k proposals per row, S_i the chance that a row's i-th likeliest
-proposal is accepted (of a chain, c_1 c_2 ... c_i with c the chance of each behind those before it) and
+With T(m) the measured time of a step that scores m proposals over all its rows, S_i the chance that the i-th likeliest of
+all proposals at hand is accepted (of a chain, c_1 c_2 ... with c the chance of each behind those before it) and
 
-    E(k) = 1 + S_1 + S_2 + ... + S_k
+    E(m) = rows + S_1 + S_2 + ... + S_m
 
 the tokens such a step yields on average, what is to be maximised is the long-run rate of tokens per second. For a
 renewal process the best rate g satisfies max [E - g * time] = 0 (Dinkelbach 1967), so g is the price of a second, and
 with g measured as the rate achieved so far
 
-    use the k, up to what is valid, that maximises              sum over rows of E(min(k, valid))  -  g * T(k)
-    wait for the next token, expected after w, only if with it or with some j tokens that come in period d, each
-    accepted with the running acceptance a of its draft, so S_(k+i) = S a^i behind a chain that survives with chance S,
+    use the m, up to what is valid, that maximises              E(m)  -  g * T(m)
+    wait for the next token, expected after w, only if with it or with some j tokens that come in period d to each of the
+    n rows whose next one comes first, each accepted with the running acceptance a of its draft, so behind a chain that
+    survives with chance S the i-th of them with S a^i,
 
-        sum over rows of  S_(k+1) + ... + S_(k+j) - S_(k+j) h (1 - w/d)   >   g * (w + (j-1) d + T(k+j) - T(k))
+        sum over those rows of  S a + ... + S a^j - S a^j h (1 - w/d)   >   g * (w + (j-1) d + T(m + n j) - T(m))
 
 The price counts what a plain comparison of E/T now with E/(T + w) later leaves out: while a step runs, the draft runs
 too. So does the term with h = min(1, g d), the worth of one token of lead: who does not wait finds the part 1 - w/d of
 a token more in store after the step, which is nothing for a fast draft and everything for one that sets the pace. The
 deadline of a wait is fixed when it begins and moves only when a token arrives; so a step waits a/(1-a)/g at
-most, and an overdue token does not look imminent for ever. The floor is k = 0, the verify model alone, for every draft
+most, and an overdue token does not look imminent for ever. The floor is m = 0, the verify model alone, for every draft
 and every network. Pure: time is an argument, and nothing here knows a message.
 """
 
@@ -151,7 +152,7 @@ class Trust:
 
 
 class Policy:
-    """Chooses k and waiting for one step over several rows; remembers costs, price, trust and the current deadline."""
+    """Chooses proposals and waiting for one step of several rows; remembers costs, price, trust and its deadline."""
 
     def __init__(self) -> None:
         self.costs = StepCosts()
@@ -160,8 +161,10 @@ class Policy:
         self._deadline: float | None = None
         self._at_hand = 0  # valid proposals over all rows when the deadline was fixed
 
-    def observe(self, rows: int, k: int, tokens: int, seconds: float, since_last: float, chosen: bool = True) -> None:
-        """Learn from a decode step that scored k proposals and committed `tokens`, over all rows.
+    def observe(
+        self, rows: int, proposals: int, tokens: int, seconds: float, since_last: float, chosen: bool = True
+    ) -> None:
+        """Learn from a decode step that scored so many proposals and committed `tokens`, over all rows.
 
         `seconds` is from the decision to the next possible one, `since_last` from the end of the step before. Only
         where this policy has `chosen` for every row does the rate achieved say what a second is worth to it, and the
@@ -170,8 +173,9 @@ class Policy:
         """
         if chosen:
             self.price.observe(rows, tokens, max(seconds, since_last))
-        if chosen or self.costs.estimate(rows, k) is None or (k == 0 and self.costs.floor_due(rows)):
-            self.costs.observe(rows, k, seconds)
+        floor = proposals == 0 and self.costs.floor_due(rows)
+        if chosen or floor or self.costs.estimate(rows, proposals) is None:
+            self.costs.observe(rows, proposals, seconds)
 
     def decide(self, rows: Sequence[RowView], now: float, all_rows: bool = True) -> Decision:
         """Return what to use of each row now, or until when to wait for one more token.
@@ -184,8 +188,8 @@ class Policy:
         if all_rows and self.costs.floor_due(len(rows)):
             return self._go((0,) * len(rows))
         price = self.price.of(len(rows), len(rows) / alone)
-        k = self._best(rows, price)
-        wait = self._patience(rows, k, price) if all_rows else None
+        ks = self._best(rows, price)
+        wait = self._patience(rows, ks, price) if all_rows else None
         at_hand = sum(row.valid for row in rows)
         if wait is not None:
             if self._deadline is None or at_hand > self._at_hand:
@@ -197,56 +201,61 @@ class Policy:
             self.trust.learn(not missed)
         else:
             self.trust.recover()
-        return self._go(tuple(min(max(k, PROBE_TOKENS * row.probe), row.valid) for row in rows), missed)
+        probed = (min(max(k, PROBE_TOKENS * row.probe), row.valid) for k, row in zip(ks, rows, strict=True))
+        return self._go(tuple(probed), missed)
 
     def _go(self, ks: tuple[int, ...], missed: bool = False) -> Decision:
         self._deadline = None
         return Decision(ks, missed=missed)
 
-    def _seconds(self, rows: int, k: int) -> float:
-        seconds = self.costs.estimate(rows, k)
+    def _seconds(self, rows: int, proposals: int) -> float:
+        seconds = self.costs.estimate(rows, proposals)
         assert seconds is not None  # `decide` asks only where a step was measured
         return seconds
 
-    def _best(self, rows: Sequence[RowView], price: float) -> int:
-        """Return the k that maximises expected tokens less what the step's time is worth."""
-        expected: list[list[float]] = [list(accumulate(row.worths, initial=0.0)) for row in rows]
+    def _best(self, rows: Sequence[RowView], price: float) -> list[int]:
+        """Return how many of each row to use: the most expected tokens less what the step's time is worth."""
+        offers = sorted(((-worth, at) for at, row in enumerate(rows) for worth in row.worths))
+        expected = accumulate((-worth for worth, _ in offers), initial=0.0)
+        seconds = self.costs.upto(len(rows), len(offers))
+        gains = [tokens - price * each for tokens, each in zip(expected, seconds, strict=True)]
+        ks = [0] * len(rows)
+        for _, at in offers[: gains.index(max(gains))]:
+            ks[at] += 1
+        return ks
 
-        def gain(k: int) -> float:
-            return sum(each[min(k, len(each) - 1)] for each in expected) - price * self._seconds(len(rows), k)
-
-        return max(range(max(map(len, expected))), key=gain)
-
-    def _patience(self, rows: Sequence[RowView], k: int, price: float) -> float | None:
+    def _patience(self, rows: Sequence[RowView], ks: Sequence[int], price: float) -> float | None:
         """Return the longest wait for the next token that could pay, None if the expected one does not."""
         coming = [
-            row for row in rows if row.next_in is not None and row.tip <= k <= row.valid and row.usable > row.chain
+            row
+            for row, k in zip(rows, ks, strict=True)
+            if row.next_in is not None and row.tip <= k and row.usable > row.chain
         ]
         if not coming:
             return None
         soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
         first = [row for row in coming if (row.next_in or 0.0) <= soonest]
-        worth = self._worth(first, k, soonest, price / len(rows), len(rows))
+        worth = self._worth(first, sum(ks), soonest, price / len(rows), len(rows))
         if worth > soonest:
             return worth
         better = [replace(row, acceptance=1.0) for row in first if row.probe and not row.valid]
-        if better and self._worth(better, k, soonest, price / len(rows), len(rows)) > soonest:
+        if better and self._worth(better, sum(ks), soonest, price / len(rows), len(rows)) > soonest:
             return 2 * soonest + PROBE_SHARE * self._seconds(len(rows), 0)  # it would pay if the draft had become good
         return None
 
-    def _worth(self, first: Sequence[RowView], k: int, soonest: float, price: float, rows: int) -> float:
+    def _worth(self, first: Sequence[RowView], used: int, soonest: float, price: float, rows: int) -> float:
         """Return the seconds that tokens of the rows whose next one comes soonest are worth; `price` is one row's."""
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0
         lead = max(0.0, 1 - soonest / step) * min(1.0, price * step) if step else 0.0
         survival = [row.survival * (CAUTION * row.acceptance) ** row.gap for row in first]
-        base, tokens, best = self._seconds(rows, k), 0.0, 0.0
+        base, tokens, best = self._seconds(rows, used), 0.0, 0.0
         for j in range(1, 1 + (1 if period is None else AHEAD)):
             before = [each if row.usable >= row.chain + j else 0.0 for each, row in zip(survival, first, strict=True)]
             survival = [each * CAUTION * row.acceptance for each, row in zip(before, first, strict=True)]
             tokens += sum(survival) + sum(
                 (all_ - right) * row.rescued for all_, right, row in zip(before, survival, first, strict=True)
             )
-            seconds = (j - 1) * step + self._seconds(rows, k + j) - base
+            seconds = (j - 1) * step + self._seconds(rows, used + j * len(first)) - base
             best = max(best, self.trust.share * (tokens - lead * sum(survival)) / (price * rows) - seconds)
         return best

@@ -195,11 +195,11 @@ class VerifyCore:
             elif self._settle(part, block, picked, now):
                 changed.append(part.sequence)
         if not flight.prefill:
-            most = max(len(block.tokens) for block in flight.step.blocks) - 1
+            scored = sum(len(block.tokens) - 1 for block in flight.step.blocks)
             tokens = sum(part.sequence.outputs - outputs for part, outputs in zip(flight.parts, before, strict=True))
             chosen = all(part.sequence.speculation.strategy is Strategy.AMUSD for part in flight.parts)
             seconds, since_last = now - flight.began, now - flight.idle_since
-            self.policy.observe(len(flight.parts), most, tokens, seconds, since_last, chosen)
+            self.policy.observe(len(flight.parts), scored, tokens, seconds, since_last, chosen)
         self._idle_since = now
         return changed
 

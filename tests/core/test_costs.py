@@ -17,7 +17,7 @@ def test_step_costs_are_interpolated_between_what_was_measured() -> None:
     for _ in range(30):
         costs.observe(1, 4, 0.018)
     assert costs.estimate(1, 4) == pytest.approx(0.018, rel=0.01)
-    assert costs.estimate(3, 4) == pytest.approx(0.0195, rel=0.02), "fifteen tokens for five, at what is assumed"
+    assert costs.estimate(3, 12) == pytest.approx(0.0195, rel=0.02), "fifteen tokens for five, at what is assumed"
     for _ in range(100):
         costs.observe(1, 4, 0.030)
     assert costs.estimate(1, 4) == pytest.approx(0.030, rel=0.01)
@@ -50,9 +50,9 @@ def test_a_rare_k_is_judged_by_those_around_it() -> None:
 
 def test_what_was_measured_alone_is_told_without_the_rest() -> None:
     costs = StepCosts()
-    costs.observe(2, 3, 0.013)
+    costs.observe(2, 6, 0.013)
     assert costs.estimate(2, 0) == pytest.approx(0.013 * (1 + 2 * Line.GROWTH) / (1 + 8 * Line.GROWTH))
-    assert costs.estimate(2, 3) == 0.013
+    assert costs.estimate(2, 6) == 0.013
 
 
 def cost_of(tokens: int) -> float:
@@ -67,9 +67,20 @@ def test_what_tokens_cost_in_one_row_says_what_other_rows_cost() -> None:
             costs.observe(1, k, cost_of(1 + k))
     assert costs.estimate(8, 0) == pytest.approx(cost_of(8), rel=0.05)
     for _ in range(10):
-        costs.observe(8, 4, 1.1 * cost_of(40))
-    assert costs.estimate(8, 0) == pytest.approx(cost_of(8), rel=0.15), "so eight without proposals are not lost sight of"
-    assert costs.estimate(4, 3) == pytest.approx(cost_of(16), rel=0.1)
+        costs.observe(8, 32, 1.1 * cost_of(40))
+    assert costs.estimate(8, 0) == pytest.approx(cost_of(8), rel=0.15), "eight without proposals are not lost sight of"
+    assert costs.estimate(4, 12) == pytest.approx(cost_of(16), rel=0.1)
+
+
+def test_proposals_that_are_not_as_many_for_each_row_lie_between() -> None:
+    costs = StepCosts()
+    for _ in range(10):
+        for proposals in (0, 4, 8):
+            costs.observe(4, proposals, 0.020 + 0.001 * proposals)
+    assert costs.estimate(4, 6) == pytest.approx(0.026)
+    assert costs.upto(4, 8) == pytest.approx([0.020 + 0.001 * proposals for proposals in range(9)])
+    costs.observe(4, 1, 0.025)
+    assert costs.estimate(4, 0) == 0.020, "a step with any proposal says nothing of one without"
 
 
 def test_tokens_that_cost_nothing_never_cost_less_than_nothing() -> None:
@@ -85,7 +96,7 @@ def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_eve
     costs.observe(1, 0, 0.020)
     assert not costs.floor_due(1)
     assert not costs.floor_due(8), "first what there is"
-    costs.observe(8, 4, 0.060)
+    costs.observe(8, 32, 0.060)
     assert costs.floor_due(8), "no estimate stands in for it, nor do other rows"
     at = []
     for step in range(1200):
@@ -93,6 +104,6 @@ def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_eve
             costs.observe(8, 0, 0.030)
             at.append(step)
         else:
-            costs.observe(8, 4, 0.060)
+            costs.observe(8, 32, 0.060)
     assert at[:5] == [0, 5, 22, 87, 344]
     assert [b - a for a, b in zip(at[4:], at[5:], strict=False)] == [257, 257, 257]

@@ -11,11 +11,11 @@ from amusd_mp.core.policy import CAUTION, PROBE_SHARE, Policy, RowView
 
 
 def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
-    """A policy that has measured T(k) = verify * (1 + growth * k) and achieves `rate` tokens/s (default: 1/verify)."""
+    """A policy that has measured verify * (1 + growth * k) for k proposals per row and achieves `rate` tokens/s (default: 1/verify)."""
     policy = Policy()
     for k in range(17):
         for _ in range(Curve.ENOUGH):
-            policy.costs.observe(rows, k, verify * (1 + growth * k))
+            policy.costs.observe(rows, rows * k, verify * (1 + growth * k))
     policy.price.observe(rows, 1000, 1000 / (rate if rate is not None else rows / verify))
     return policy
 
@@ -139,6 +139,19 @@ def test_a_token_so_overdue_that_nothing_is_known_of_it_was_waited_for_in_vain()
 
 def test_it_never_uses_more_than_can_be_committed() -> None:
     assert learned(0.020).decide([view(3, 0.9, usable=3), view(8, 0.9, usable=8)], now=0).ks == (3, 8)
+
+
+def test_proposals_go_to_the_rows_where_they_are_likelier() -> None:
+    """Two sequences whose draft is right and two whose draft is not: a step of four rows pays for the former alone."""
+    rows = [view(6, 0.9), view(6, 0.2), view(0, 0.5), view(6, 0.9)]
+    ks = learned(0.020, growth=0.4, rows=4).decide(rows, now=0).ks
+    assert ks[0] == ks[3] > 2
+    assert ks[1:3] == (0, 0)
+
+
+def test_a_row_that_has_nothing_yet_is_waited_for_also_where_others_have() -> None:
+    rows = [view(2, 0.9), *[view(0, 0.9, next_in=0.001)] * 3]
+    assert learned(0.020, rows=4).decide(rows, now=0).wait_until is not None
 
 
 def test_before_anything_was_measured_it_takes_what_there_is() -> None:
