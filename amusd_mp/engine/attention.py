@@ -3,8 +3,8 @@
 Transformers' eager attention adds its mask, so a boolean one is silently wrong there; ours selects with it. Grouped
 key/value heads are not repeated: the queries of one group are stacked and meet their head in one product. Soft caps
 (Gemma 2) and sinks (GPT-OSS) come as keyword arguments. It knows nothing of slots, rows or windows: who may see whom
-is the mask's business. Packed blocks it spreads over a rectangle first. In low precision its result for a token does not
-depend on the other tokens of the block.
+is the mask's business. Packed blocks it spreads over a rectangle first. In low precision its result for a token does
+not depend on the other tokens of the block.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def slot_attention(
 ) -> tuple[Tensor, None]:
     """Return attention of query [b, heads, q, d] over key and value [b, kv_heads, k, d] as [b, q, heads, d].
 
-    In a packed pass the query is [1, heads, n, d], and what is returned [1, n, heads, d]. `attention_mask` is boolean [b or 1, 1, q, k], True where the query may look. Raises TypeError for any other mask:
-    an additive one read as boolean would be silently wrong.
+    In a packed pass the query is [1, heads, n, d], and what is returned [1, n, heads, d]. `attention_mask` is boolean
+    [b or 1, 1, q, k], True where the query may look. Raises TypeError for any other mask: an additive one read as
+    boolean would be silently wrong.
     """
     if attention_mask is None or attention_mask.dtype is not torch.bool:
         raise TypeError(f"{NAME} needs a boolean mask, got {None if attention_mask is None else attention_mask.dtype}")

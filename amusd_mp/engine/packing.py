@@ -43,7 +43,8 @@ class Packing:
 
     def spread(self, heads: Tensor, blocks: int) -> Tensor:
         """Return [1, heads, n, d] as [b, heads, q, d]; padding repeats the first token."""
-        return heads[0].index_select(1, self.tokens).unflatten(1, (blocks, -1)).transpose(0, 1)
+        _, count, _, d = heads.shape
+        return heads[0].index_select(1, self.tokens).view(count, blocks, -1, d).transpose(0, 1)
 
 
 _PACKING: ContextVar[Packing | None] = ContextVar("packing", default=None)

@@ -72,10 +72,10 @@ def _identity(layer: nn.Module, index: int) -> nn.Module:
 
     The configuration is the original's: what is set there later, the attention for one, holds for the copy as well.
     """
-    parts: Iterable[Any] = layer.modules()
-    shared = {id(part.config): part.config for part in parts if hasattr(part, "config")}
+    origin: Iterable[Any] = layer.modules()
+    shared = {id(part.config): part.config for part in origin if hasattr(part, "config")}
     added = copy.deepcopy(layer, shared)
-    parts = added.modules()
+    parts: Iterable[Any] = added.modules()
     for part in parts:
         if hasattr(part, "layer_idx"):
             part.layer_idx = index  # its entry of the cache
