@@ -23,6 +23,9 @@ BINS: Final = 10
 WEIGHT: Final = 4
 """Judged tokens that the first expectation of a bin counts for."""
 
+LEAST_WORTH: Final = 0.01
+"""Chance of being accepted below which a guess is of no use: not to a step, and so not to a lead either."""
+
 SMOOTHING: Final = 0.02
 """Least share of one judgement in its bin: about the last fifty count."""
 

@@ -1,4 +1,4 @@
-"""The draft side as a state machine: it keeps guessing until every lead is full, and follows the commits exactly.
+"""The draft side as a state machine: it keeps guessing while guesses can be used, and follows the commits exactly.
 
 Commits may arrive at any time and only update replicas; `plan` reconciles between steps and says what to compute, so
 several commits collapse into one (rule D2). `apply` takes the result and returns the windows to publish. A sequence
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from amusd_mp.core.calibration import Calibration
 from amusd_mp.core.draft_sequence import RUNNERS_UP, DraftSequence
 from amusd_mp.core.effort import Effort
 from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
@@ -55,6 +56,7 @@ class DraftCore:
         self._rows = RowPool(rows)
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
+        self._calibrations = Calibration(), Calibration()  # of greedy requests, and of sampled ones
         self._effort = Effort()
         self._heard: bool | None = None  # whether commits since the last plan had accepted tokens, None without any
 
@@ -77,7 +79,13 @@ class DraftCore:
             params = replace(params, temperature=self._temperature)
         ends = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos_ids)
         self.sequences[page.sequence] = DraftSequence(
-            page.sequence, params, page.speculation, replica, self._max_length, ends
+            page.sequence,
+            params,
+            page.speculation,
+            replica,
+            self._max_length,
+            ends,
+            self._calibrations[params.temperature > 0],
         )
         self._effort.fresh()
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Final
 
+from amusd_mp.core.calibration import LEAST_WORTH, Calibration
 from amusd_mp.core.messages import Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
@@ -25,7 +27,10 @@ LEAST_SHARE: Final = 2
 
 @dataclass(slots=True, eq=False)
 class DraftSequence:
-    """`end_ids` are the tokens after which guessing is pointless; `max_length` is the draft model's own."""
+    """`end_ids` are the tokens after which guessing is pointless; `max_length` is the draft model's own.
+
+    `calibration` says what this draft's confidence is worth, and learns it from what is committed.
+    """
 
     name: str
     params: GenerationParams
@@ -33,6 +38,7 @@ class DraftSequence:
     replica: Replica
     max_length: int
     end_ids: Collection[int]
+    calibration: Calibration = field(default_factory=Calibration)
     ids: list[int] = field(default_factory=list)
     confidence: list[int] = field(default_factory=list)  # percent, of the lead's tokens
     runners_up: list[tuple[tuple[int, int], ...]] = field(default_factory=list)  # ids and percent beside each of them
@@ -44,6 +50,7 @@ class DraftSequence:
     rollbacks: int = 0
     resumed_at: float = 0.0  # when the first guess was made after it last stopped or started over
     stopped: bool = True
+    survival: float = 1.0  # chance that the whole lead is accepted, as far as confidence tells
     closed: bool = False
 
     @property
@@ -60,6 +67,7 @@ class DraftSequence:
         c, most = self.committed, min(len(self.ids), len(known))
         while c < most and self.ids[c] == known[c]:
             c += 1
+        self._judge(c - self.committed, wrong=c < most)
         del self.confidence[: len(known) - self.committed]
         del self.runners_up[: len(known) - self.committed]
         if c < len(known):
@@ -72,14 +80,25 @@ class DraftSequence:
             self.fed = min(self.fed, c)
         self.committed = len(known)
         self.version = self.replica.version
+        self.survival = prod(map(self.calibration.chance, self.confidence))
+
+    def _judge(self, right: int, wrong: bool) -> None:
+        """Learn from the lead's first tokens: so many were right, and the one behind them was wrong or is not known."""
+        for at, confidence in enumerate(self.confidence[: right + wrong]):
+            self.calibration.judge(confidence, at < right)
 
     @property
     def wanting(self) -> bool:
-        """True while another guess could still be used."""
+        """True while another guess could still be used.
+
+        Not behind a lead that will hardly be accepted as far as it goes; an alternating verify node wants its k.
+        """
         limit = min(self.committed + self.speculation.lookahead, self.max_length)
         if self.params.max_tokens is not None:  # the verify model's own token is the last one
             limit = min(limit, self.replica.prompt_length + self.params.max_tokens - 1)
         if self.speculation.strategy is Strategy.AUTOREGRESSIVE or len(self.ids) >= limit:
+            return False
+        if self.survival < LEAST_WORTH and self.speculation.strategy is Strategy.AMUSD:
             return False
         return not (self.lead and self.ids[-1] in self.end_ids)
 
@@ -107,6 +126,7 @@ class DraftSequence:
         self.ids.append(token)
         if confidence is not None:
             self.confidence.append(_percent(confidence))
+            self.survival *= self.calibration.chance(self.confidence[-1])
             told = ((other, _percent(share)) for other, share in runners_up)
             self.runners_up.append(tuple(each for each in told if each[1] >= LEAST_SHARE) if self.branching else ())
         self.drafted += 1

@@ -1,7 +1,7 @@
 """How much to verify next, and whether to wait for more: the rule that keeps the verify model from ever losing.
 
-With T(m) the measured time of a step that scores m proposals over all its rows, S_i the chance that the i-th likeliest of
-all proposals at hand is accepted (of a chain, c_1 c_2 ... with c the chance of each behind those before it) and
+With T(m) the measured time of a step that scores m proposals over all its rows, S_i the chance that the i-th likeliest
+of all proposals at hand is accepted (of a chain, c_1 c_2 ... with c the chance of each behind those before it) and
 
     E(m) = rows + S_1 + S_2 + ... + S_m
 
@@ -10,9 +10,9 @@ renewal process the best rate g satisfies max [E - g * time] = 0 (Dinkelbach 196
 with g measured as the rate achieved so far
 
     use the m, up to what is valid, that maximises              E(m)  -  g * T(m)
-    wait for the next token, expected after w, only if with it or with some j tokens that come in period d to each of the
-    n rows whose next one comes first, each accepted with the running acceptance a of its draft, so behind a chain that
-    survives with chance S the i-th of them with S a^i,
+    wait for the next token, expected after w, only if with it or with some j tokens that come in period d to each of
+    the n rows whose next one comes first, each accepted with the running acceptance a of its draft, so behind a chain
+    that survives with chance S the i-th of them with S a^i,
 
         sum over those rows of  S a + ... + S a^j - S a^j h (1 - w/d)   >   g * (w + (j-1) d + T(m + n j) - T(m))
 
@@ -47,9 +47,6 @@ PROBE_SHARE = 1 / 8
 
 CAUTION = 0.9
 """Share of its acceptance that a token to come is weighed with: what is at hand has been seen, and near ties go now."""
-
-LEAST_WORTH = 0.01
-"""Chance of being accepted below which a proposal is not looked at: it wins too little to be worth planning with."""
 
 AHEAD = 8
 """Tokens to come that a wait is weighed with: the first one alone may not pay for a step that scores any at all."""

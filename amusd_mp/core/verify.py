@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
+from amusd_mp.core.calibration import LEAST_WORTH
 from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
-from amusd_mp.core.policy import LEAST_WORTH, Policy, RowView
+from amusd_mp.core.policy import Policy, RowView
 from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from amusd_mp.core.costs import Curve, Line, StepCosts
@@ -106,4 +108,4 @@ def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_eve
         else:
             costs.observe(8, 32, 0.060)
     assert at[:5] == [0, 5, 22, 87, 344]
-    assert [b - a for a, b in zip(at[4:], at[5:], strict=False)] == [257, 257, 257]
+    assert [b - a for a, b in pairwise(at[4:])] == [257, 257, 257]

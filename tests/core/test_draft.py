@@ -239,3 +239,41 @@ def test_a_draft_that_is_never_used_rests_until_it_is() -> None:
 def test_nor_does_one_rest_whose_verify_node_waits_for_it() -> None:
     bench = Bench(max_length=1000, strategy=Strategy.ALTERNATING)
     assert in_vain(bench, 4 * PATIENCE) == 4 * PATIENCE
+
+
+def drafted(bench: Bench, confidence: float) -> int:
+    """Let it guess for as long as it wants to, and return how many guesses that were."""
+    count = 0
+    while (step := bench.core.plan()) is not None:
+        bench.finish(step, 50 + count, confidence)
+        count += 1
+    return count
+
+
+def test_a_lead_ends_where_it_will_hardly_be_accepted_and_goes_on_when_it_was() -> None:
+    bench = Bench(lookahead=60)
+    assert drafted(bench, 0.3) == 13, "0.7 to the 13th is below a hundredth"
+    bench.commit(*bench.lead[:5])
+    assert drafted(bench, 0.3) > 5, "five were right, so what is left is likelier, and so is more"
+
+
+def test_what_its_confidence_is_worth_it_learns_from_commits() -> None:
+    bench = Bench(lookahead=60)
+    for _ in range(25):
+        drafted(bench, 0.1)
+        bench.commit(9)
+    assert drafted(bench, 0.1) <= 2, "always wrong when it was so sure"
+    bench.commit(9)
+    assert drafted(bench, 0.9) == 13, "of other confidence that says nothing"
+
+
+def test_an_alternating_verify_node_gets_the_round_it_waits_for() -> None:
+    bench = Bench(lookahead=20, strategy=Strategy.ALTERNATING)
+    assert drafted(bench, 0.01) == 20
+
+
+def test_a_draft_that_tells_no_confidence_fills_its_lookahead() -> None:
+    bench = Bench(lookahead=20)
+    for _ in range(20):
+        bench.step(50)
+    assert bench.core.plan() is None

@@ -11,7 +11,10 @@ from amusd_mp.core.policy import CAUTION, PROBE_SHARE, Policy, RowView
 
 
 def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
-    """A policy that has measured verify * (1 + growth * k) for k proposals per row and achieves `rate` tokens/s (default: 1/verify)."""
+    """A policy that has measured verify * (1 + growth * k) for k proposals per row and achieves `rate` tokens/s.
+
+    Without a rate it achieves what the verify model does alone.
+    """
     policy = Policy()
     for k in range(17):
         for _ in range(Curve.ENOUGH):
