@@ -171,7 +171,7 @@ class SpeculationConfig(Section):
         default=LOOKAHEAD,
         ge=1,
         le=LOOKAHEAD_MAX,
-        description="tokens the draft may run ahead; under `alternating` its k",
+        description="tokens the draft may run ahead, fewer where more are hardly accepted; under `alternating` its k",
     )
 
     def rule(self) -> Speculation:
