@@ -13,10 +13,10 @@ from typing import Final
 PATIENCE: Final = 32
 """Rounds without an accepted proposal after which it rests: twice as many as the verify node takes to try one."""
 
-FRESH: Final = 8
+FRESH: Final = 4
 """Rounds that it works, at least, after a new sequence has come."""
 
-ONE_IN: Final = 8
+ONE_IN: Final = 16
 """Of so many rounds it then works in one."""
 
 
