@@ -2,10 +2,10 @@
 
 Blocks are padded on the left, so the tokens whose next token is wanted are the last columns of every row and one
 `logits_to_keep` serves a ragged batch. A padding column feeds id 0 at position 0 into the trash slot and looks at slot
-0 only: it must see something finite, and nobody sees it. With our own attention ragged blocks are packed: there alone
-they lie in this rectangle, everywhere else side by side without padding. For a chain a token's slot is its position; a
-tree's tokens lie in block order and only their ancestors are visible. The batch is in row order, so that rows side by
-side are read without a copy; `order` leads back to the step's order.
+0 only: it must see something finite, and nobody sees it. With our own attention ragged blocks may be packed: there
+alone they lie in this rectangle, everywhere else side by side without padding. For a chain a token's slot is its
+position; a tree's tokens lie in block order and only their ancestors are visible. The batch is in row order, so that
+rows side by side are read without a copy; `order` leads back to the step's order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Batcher:
     first 1 unless the attention's rounding depends on the shape, the second too small wastes time on new shapes.
     fixed_rows: 0, or the cache's rows: every batch then has them all, those without a block as padding, and columns
     (of blocks, and of logits) come in powers of two. Few shapes, so few ways to round.
-    packs: the attention can take packed blocks.
+    pack_above: pack ragged blocks where padded ones had more tokens than this; None where the attention cannot.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Batcher:
         min_block: int = 1,
         bucket: int = 1,
         fixed_rows: int = 0,
-        packs: bool = False,
+        pack_above: int | None = None,
     ) -> None:
         self._masks = masks
         self._length = length
         self._device = device
         self._min_block = min_block
         self._bucket = bucket
-        self._packs = packs
+        self._pack_above = pack_above
         self._idle = [Block("idle", row, 0, (), 0, GenerationParams(), 0) for row in range(fixed_rows)]
         self._line = torch.arange(length, device=device)[None]  # [1, length]: slots, and positions of settled slots
         self._all = torch.ones(1, 1, 1, length, dtype=torch.bool, device=device)  # a lone token sees all before it
@@ -127,7 +127,7 @@ class Batcher:
         place = Placement(self._rows([blocks[index].row for index in by_row]), placed, used)
         batch = Batch(fed, query, self._masks.build(visible, query, key), place, keep, order)
         counts = [len(blocks[index].tokens) for index in by_row]
-        if self._packs and min(counts) < width:
+        if self._pack_above is not None and min(counts) < width and len(blocks) * width > self._pack_above:
             self._pack(batch, Packing.of(counts, width, self._device), counts, blocks)
         return batch
 

@@ -31,6 +31,10 @@ BUCKET: Final = 32
 """Slots shown to the attention come in multiples of this. A new shape has its kernels made anew, at each of a CPU's
 steps: 3 to 7 ms of 30 for the padded bundled pair in bfloat16. What is shown too much is masked, and weighs nothing."""
 
+FREE: Final = 64
+"""Tokens that should cost a GPU little more than one (not measured): it reads weights for longer than it computes with
+them. Packing takes some launches per layer, so blocks padded to no more than this stay as they are there."""
+
 
 class SlotModel:
     """Serves `rows` sequences of up to `card.max_length` tokens. Not thread-safe: one thread calls it."""
@@ -55,7 +59,7 @@ class SlotModel:
             min_block=4 if few else 1,
             bucket=128 if few else BUCKET,
             fixed_rows=rows if fixed_shapes else 0,
-            packs=not few,
+            pack_above=None if few else 0 if net.device.type == "cpu" else FREE,
         )
         self._cuts_logits = "logits_to_keep" in inspect.signature(type(net).forward).parameters
 
