@@ -80,6 +80,10 @@ class Model(Protocol):
     @property
     def rows(self) -> int: ...
 
+    @property
+    def packs(self) -> bool:
+        """True if ragged blocks take what their tokens take, False if all take what the longest one does."""
+
     def run(self, step: Step) -> StepResult:
         """Run one forward pass. Blocks. Raises whatever the device raises; the node then ends."""
 

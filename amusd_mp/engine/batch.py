@@ -71,6 +71,11 @@ class Batcher:
         self._line = torch.arange(length, device=device)[None]  # [1, length]: slots, and positions of settled slots
         self._all = torch.ones(1, 1, 1, length, dtype=torch.bool, device=device)  # a lone token sees all before it
 
+    @property
+    def packs(self) -> bool:
+        """True if ragged blocks may be packed."""
+        return self._pack_above is not None
+
     def build(self, blocks: Sequence[Block]) -> Batch:
         """Return the batch of a step's checked blocks."""
         keep = max(1, max(block.picks for block in blocks))  # 0 would mean all of them to transformers

@@ -36,13 +36,27 @@ FREE: Final = 64
 them. Packing takes some launches per layer, so blocks padded to no more than this stay as they are there."""
 
 
+def free_tokens(device: torch.device) -> int:
+    """Return how many padded tokens cost less than packing them would."""
+    return 0 if device.type == "cpu" else FREE
+
+
 class SlotModel:
     """Serves `rows` sequences of up to `card.max_length` tokens. Not thread-safe: one thread calls it."""
 
-    def __init__(self, net: PreTrainedModel, card: ModelCard, rows: int, *, fixed_shapes: bool = False) -> None:
+    def __init__(
+        self,
+        net: PreTrainedModel,
+        card: ModelCard,
+        rows: int,
+        *,
+        fixed_shapes: bool = False,
+        pack_above: int | None = None,
+    ) -> None:
         """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet.
 
-        `fixed_shapes` lets every pass have one of few shapes, whatever else is being served (`Batcher`).
+        `fixed_shapes` lets every pass have one of few shapes, whatever else is being served (`Batcher`). `pack_above`:
+        the padded tokens up to which ragged blocks are not packed, if not what suits the device.
         """
         self._net: PreTrainedModel | None = net
         self._card = card
@@ -59,7 +73,7 @@ class SlotModel:
             min_block=4 if few else 1,
             bucket=128 if few else BUCKET,
             fixed_rows=rows if fixed_shapes else 0,
-            pack_above=None if few else 0 if net.device.type == "cpu" else FREE,
+            pack_above=None if few else free_tokens(net.device) if pack_above is None else pack_above,
         )
         self._cuts_logits = "logits_to_keep" in inspect.signature(type(net).forward).parameters
 
@@ -73,6 +87,10 @@ class SlotModel:
     @property
     def rows(self) -> int:
         return self._cache.rows
+
+    @property
+    def packs(self) -> bool:
+        return self._batcher.packs
 
     def held(self, row: int) -> tuple[int, ...]:
         """Return the ids whose keys and values the row holds, oldest first, without an unkept tree."""

@@ -81,6 +81,10 @@ class StubModel:
         return self._card
 
     @property
+    def packs(self) -> bool:
+        return True
+
+    @property
     def rows(self) -> int:
         return len(self.cache)
 

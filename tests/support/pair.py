@@ -36,6 +36,10 @@ class Watched:
         return self._model.card
 
     @property
+    def packs(self) -> bool:
+        return self._model.packs
+
+    @property
     def rows(self) -> int:
         return self._model.rows
 

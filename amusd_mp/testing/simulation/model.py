@@ -164,6 +164,10 @@ class SimulatedModel:
         return self._card
 
     @property
+    def packs(self) -> bool:
+        return False  # its steps take what the longest row takes
+
+    @property
     def rows(self) -> int:
         return len(self.cache)
 

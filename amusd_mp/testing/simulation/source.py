@@ -119,6 +119,10 @@ class RealTimeModel:
         return self._card
 
     @property
+    def packs(self) -> bool:
+        return False  # its steps take what the longest row takes
+
+    @property
     def rows(self) -> int:
         return self._model.rows
 
