@@ -17,6 +17,9 @@ class StepCosts:
     FLOOR_OFTEN = 4
     """Steps after which the first reading of it is checked; so many times more after each further one."""
 
+    FLOORS_ENOUGH = 3
+    """Readings of it after which they are as rare as they ever become."""
+
     def __init__(self) -> None:
         self._line = Line()
         self._curves: dict[int, Curve] = {}  # by rows
@@ -56,7 +59,9 @@ class StepCosts:
         known = self._curves.get(rows)
         if known is None:
             return False
-        return not known.floors or known.since_floor >= min(self.FLOOR_EVERY, self.FLOOR_OFTEN**known.floors)
+        if known.floors > self.FLOORS_ENOUGH:
+            return known.since_floor >= self.FLOOR_EVERY
+        return not known.floors or known.since_floor >= self.FLOOR_OFTEN**known.floors
 
 
 class Line:
@@ -154,7 +159,11 @@ class Curve:
     def between(self, proposals: int) -> float:
         """Return the expected seconds for proposals over all rows, which need not be as many for each."""
         k, more = divmod(proposals, self._rows)
-        return self.at(k) + more / self._rows * (self.at(k + 1) - self.at(k)) if more else self.at(k)
+        if not more:
+            return self.at(k)
+        if not k:  # that there are any may cost something by itself: no way between none and one for each
+            return max(self.at(0), self.at(1) * self._line.growth(2 * self._rows, self._rows + proposals))
+        return self.at(k) + more / self._rows * (self.at(k + 1) - self.at(k))
 
     def _tokens(self, k: int) -> int:
         return self._rows * (1 + k)

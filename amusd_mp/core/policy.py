@@ -151,25 +151,21 @@ class Trust:
 class Policy:
     """Chooses proposals and waiting for one step of several rows; remembers costs, price, trust and its deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self, packs: bool = True) -> None:
         self.costs = StepCosts()
         self.price = Price()
         self.trust = Trust()
+        self._packs = packs
         self._deadline: float | None = None
         self._at_hand = 0  # valid proposals over all rows when the deadline was fixed
 
-    def observe(
-        self, rows: int, proposals: int, tokens: int, seconds: float, since_last: float, chosen: bool = True
-    ) -> None:
-        """Learn from a decode step that scored so many proposals and committed `tokens`, over all rows.
+    def took(self, ks: Sequence[int], seconds: float, chosen: bool = True) -> None:
+        """Learn what a step cost that scored so many proposals of each row, from the decision to the next possible one.
 
-        `seconds` is from the decision to the next possible one, `since_last` from the end of the step before. Only
-        where this policy has `chosen` for every row does the rate achieved say what a second is worth to it, and the
-        time what a step costs: under another strategy the draft rests meanwhile, and a step beside a busy draft takes
-        longer (they may share memory, cores and a network).
+        Where this policy has not `chosen` for every row that says little: under another strategy the draft rests
+        meanwhile, and a step beside a busy draft takes longer (they may share memory, cores and a network).
         """
-        if chosen:
-            self.price.observe(rows, tokens, max(seconds, since_last))
+        rows, proposals = len(ks), self._scored(ks)
         floor = proposals == 0 and self.costs.floor_due(rows)
         if chosen or floor or self.costs.estimate(rows, proposals) is None:
             self.costs.observe(rows, proposals, seconds)
@@ -177,7 +173,7 @@ class Policy:
     def decide(self, rows: Sequence[RowView], now: float, all_rows: bool = True) -> Decision:
         """Return what to use of each row now, or until when to wait for one more token.
 
-        Without `all_rows` other sequences have a part in the step, so it neither waits nor is measured.
+        Without `all_rows` other sequences have a part in the step: it neither waits nor is made to be measured.
         """
         alone = self.costs.estimate(len(rows), 0)
         if alone is None or not any(row.usable for row in rows):
@@ -210,8 +206,14 @@ class Policy:
         assert seconds is not None  # `decide` asks only where a step was measured
         return seconds
 
+    def _scored(self, ks: Sequence[int]) -> int:
+        """Return how many proposals a step computes for so many of each row: as many, or as the longest for each."""
+        return sum(ks) if self._packs else len(ks) * max(ks)
+
     def _best(self, rows: Sequence[RowView], price: float) -> list[int]:
         """Return how many of each row to use: the most expected tokens less what the step's time is worth."""
+        if not self._packs:
+            return self._best_rectangle(rows, price)
         offers = sorted(((-worth, at) for at, row in enumerate(rows) for worth in row.worths))
         expected = accumulate((-worth for worth, _ in offers), initial=0.0)
         seconds = self.costs.upto(len(rows), len(offers))
@@ -220,6 +222,14 @@ class Policy:
         for _, at in offers[: gains.index(max(gains))]:
             ks[at] += 1
         return ks
+
+    def _best_rectangle(self, rows: Sequence[RowView], price: float) -> list[int]:
+        """Return the same where each row costs as much as the longest: as many of each as there are, up to some k."""
+        expected = [list(accumulate(row.worths, initial=0.0)) for row in rows]
+        seconds = self.costs.upto(len(rows), len(rows) * max(row.valid for row in rows))[:: len(rows)]
+        gains = [sum(each[min(k, len(each) - 1)] for each in expected) - price * cost for k, cost in enumerate(seconds)]
+        k = gains.index(max(gains))
+        return [min(k, row.valid) for row in rows]
 
     def _patience(self, rows: Sequence[RowView], ks: Sequence[int], price: float) -> float | None:
         """Return the longest wait for the next token that could pay, None if the expected one does not."""
@@ -232,19 +242,20 @@ class Policy:
             return None
         soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
         first = [row for row in coming if (row.next_in or 0.0) <= soonest]
-        worth = self._worth(first, sum(ks), soonest, price / len(rows), len(rows))
+        worth = self._worth(first, ks, soonest, price)
         if worth > soonest:
             return worth
         better = [replace(row, acceptance=1.0) for row in first if row.probe and not row.valid]
-        if better and self._worth(better, sum(ks), soonest, price / len(rows), len(rows)) > soonest:
+        if better and self._worth(better, ks, soonest, price) > soonest:
             return 2 * soonest + PROBE_SHARE * self._seconds(len(rows), 0)  # it would pay if the draft had become good
         return None
 
-    def _worth(self, first: Sequence[RowView], used: int, soonest: float, price: float, rows: int) -> float:
-        """Return the seconds that tokens of the rows whose next one comes soonest are worth; `price` is one row's."""
+    def _worth(self, first: Sequence[RowView], ks: Sequence[int], soonest: float, price: float) -> float:
+        """Return the seconds that tokens of the rows whose next one comes soonest are worth, beside the `ks` of all."""
+        rows, used, more = len(ks), self._scored(ks), len(first) if self._packs else len(ks)
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0
-        lead = max(0.0, 1 - soonest / step) * min(1.0, price * step) if step else 0.0
+        lead = max(0.0, 1 - soonest / step) * min(1.0, price / rows * step) if step else 0.0
         survival = [row.survival * (CAUTION * row.acceptance) ** row.gap for row in first]
         base, tokens, best = self._seconds(rows, used), 0.0, 0.0
         for j in range(1, 1 + (1 if period is None else AHEAD)):
@@ -253,6 +264,6 @@ class Policy:
             tokens += sum(survival) + sum(
                 (all_ - right) * row.rescued for all_, right, row in zip(before, survival, first, strict=True)
             )
-            seconds = (j - 1) * step + self._seconds(rows, used + j * len(first)) - base
-            best = max(best, self.trust.share * (tokens - lead * sum(survival)) / (price * rows) - seconds)
+            seconds = (j - 1) * step + self._seconds(rows, used + j * more) - base
+            best = max(best, self.trust.share * (tokens - lead * sum(survival)) / price - seconds)
         return best

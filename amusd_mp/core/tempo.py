@@ -102,8 +102,9 @@ class Tempo:
     def next_in(self, evidence: Evidence, length: int, committed_at: float, now: float) -> float | None:
         """Return seconds until the draft's next usable token, for a sequence of `length` committed ones.
 
-        A draft that was contradicted, or whose lead was full, goes on when it hears of a commit; else it is under way.
-        None while unknown, and for a token so overdue that nothing is known of it any more.
+        A draft that was contradicted, or whose lead was full, goes on when it hears of a commit (unless what is left of
+        the lead will still hardly be accepted: such a wait is missed); else it is under way. None while unknown, and
+        for a token so overdue that nothing is known of it any more.
         """
         if evidence.broken_at is not None or evidence.window.full:
             if self.turnaround is None:

@@ -49,13 +49,16 @@ class InFlight:
 
 
 class VerifyCore:
-    """Every live sequence of one verify node with `rows` cache rows, over a vocabulary of `vocabulary` ids."""
+    """Every live sequence of one verify node with `rows` cache rows, over a vocabulary of `vocabulary` ids.
 
-    def __init__(self, rows: int, vocabulary: int) -> None:
+    `packs`: a step of its model takes what its tokens take, else what the longest row takes.
+    """
+
+    def __init__(self, rows: int, vocabulary: int, *, packs: bool = True) -> None:
         self.vocabulary = vocabulary
         self.live: dict[str, VerifySequence] = {}
         self.overlap = OverlapMeter()
-        self.policy = Policy()
+        self.policy = Policy(packs)
         self.wake_at: float | None = None  # when `plan` wants to be called again although nothing arrived
         self.steps = 0
         self.busy = 0.0
@@ -196,11 +199,13 @@ class VerifyCore:
             elif self._settle(part, block, picked, now):
                 changed.append(part.sequence)
         if not flight.prefill:
-            scored = sum(len(block.tokens) - 1 for block in flight.step.blocks)
+            scored = [len(block.tokens) - 1 for block in flight.step.blocks]
             tokens = sum(part.sequence.outputs - outputs for part, outputs in zip(flight.parts, before, strict=True))
             chosen = all(part.sequence.speculation.strategy is Strategy.AMUSD for part in flight.parts)
-            seconds, since_last = now - flight.began, now - flight.idle_since
-            self.policy.observe(len(flight.parts), scored, tokens, seconds, since_last, chosen)
+            if chosen:
+                self.policy.price.observe(len(scored), tokens, max(now - flight.began, now - flight.idle_since))
+            if not any(scored) or any(part.proposal.size for part in flight.parts):  # else it only caught up
+                self.policy.took(scored, now - flight.began, chosen)
         self._idle_since = now
         return changed
 
@@ -232,7 +237,7 @@ class VerifyCore:
         return step
 
     def _prefill(self, waiting: list[VerifySequence], now: float) -> Step:
-        """Feed the next chunk of the oldest waiting sequence, and of those behind it that pad to no more than it."""
+        """Feed the next chunk of the oldest waiting sequence, and of those behind it that are no longer than it."""
         size = min(PREFILL_CHUNK, waiting[0].length - waiting[0].fed)
         together = [s for s in waiting if min(PREFILL_CHUNK, s.length - s.fed) <= size][: max(1, PREFILL_CHUNK // size)]
         blocks = [sequence.chunk(PREFILL_CHUNK) for sequence in together]

@@ -80,9 +80,18 @@ def test_proposals_that_are_not_as_many_for_each_row_lie_between() -> None:
         for proposals in (0, 4, 8):
             costs.observe(4, proposals, 0.020 + 0.001 * proposals)
     assert costs.estimate(4, 6) == pytest.approx(0.026)
-    assert costs.upto(4, 8) == pytest.approx([0.020 + 0.001 * proposals for proposals in range(9)])
+    assert costs.upto(4, 8) == pytest.approx([0.020 + 0.001 * proposals for proposals in range(9)], rel=0.02)
     costs.observe(4, 1, 0.025)
     assert costs.estimate(4, 0) == 0.020, "a step with any proposal says nothing of one without"
+
+
+def test_what_any_proposal_costs_by_itself_is_learned() -> None:
+    costs = StepCosts()
+    for _ in range(20):
+        costs.observe(8, 0, 0.045)
+        costs.observe(8, 2, 0.052)
+    assert costs.estimate(8, 2) == pytest.approx(0.052, rel=0.05)
+    assert costs.estimate(8, 0) == 0.045
 
 
 def test_tokens_that_cost_nothing_never_cost_less_than_nothing() -> None:
@@ -109,3 +118,11 @@ def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_eve
             costs.observe(8, 32, 0.060)
     assert at[:5] == [0, 5, 22, 87, 344]
     assert [b - a for a, b in pairwise(at[4:])] == [257, 257, 257]
+
+
+def test_that_costs_no_more_after_a_year_without_a_draft() -> None:
+    costs = StepCosts()
+    for _ in range(10):
+        costs.observe(1, 0, 0.030)
+    costs._curves[1]._readings[0] = 10**9  # a power of it could not be computed
+    assert not costs.floor_due(1)

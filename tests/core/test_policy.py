@@ -10,12 +10,12 @@ from amusd_mp.core.costs import Curve
 from amusd_mp.core.policy import CAUTION, PROBE_SHARE, Policy, RowView
 
 
-def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1) -> Policy:
+def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1, packs: bool = True) -> Policy:
     """A policy that has measured verify * (1 + growth * k) for k proposals per row and achieves `rate` tokens/s.
 
     Without a rate it achieves what the verify model does alone.
     """
-    policy = Policy()
+    policy = Policy(packs)
     for k in range(17):
         for _ in range(Curve.ENOUGH):
             policy.costs.observe(rows, rows * k, verify * (1 + growth * k))
@@ -150,6 +150,13 @@ def test_proposals_go_to_the_rows_where_they_are_likelier() -> None:
     ks = learned(0.020, growth=0.4, rows=4).decide(rows, now=0).ks
     assert ks[0] == ks[3] > 2
     assert ks[1:3] == (0, 0)
+
+
+def test_where_each_row_costs_as_much_as_the_longest_all_go_as_far_as_one() -> None:
+    rows = [view(6, 0.9), view(6, 0.3), view(0, 0.5), view(6, 0.9)]
+    packed, padded = learned(0.020, growth=0.3, rows=4), learned(0.020, growth=0.3, rows=4, packs=False)
+    assert packed.decide(rows, now=0).ks == (6, 0, 0, 6)
+    assert padded.decide(rows, now=0).ks == (4, 4, 0, 4)
 
 
 def test_a_row_that_has_nothing_yet_is_waited_for_also_where_others_have() -> None:
