@@ -29,7 +29,7 @@ WINDOW_COST = 32
 """What a window's names and counts take, in tokens."""
 
 TOGETHER = 32
-"""Blocks up to this length share a step; a longer one would make every other row pay its padding."""
+"""Blocks up to this length share a step; a longer one makes the others wait, and at worst compute padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class DraftCore:
             replica,
             self._max_length,
             ends,
-            self._calibrations[params.temperature > 0],
+            self._calibrations[page.params.temperature > 0],  # the request's own: so the verify node sorts them, too
         )
         self._effort.fresh()
 

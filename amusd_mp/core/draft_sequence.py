@@ -81,6 +81,7 @@ class DraftSequence:
         self.committed = len(known)
         self.version = self.replica.version
         self.survival = prod(map(self.calibration.chance, self.confidence))
+        self.stopped |= not self.wanting
 
     def _judge(self, right: int, wrong: bool) -> None:
         """Learn from the lead's first tokens: so many were right, and the one behind them was wrong or is not known."""

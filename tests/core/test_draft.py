@@ -267,6 +267,18 @@ def test_what_its_confidence_is_worth_it_learns_from_commits() -> None:
     assert drafted(bench, 0.9) == 13, "of other confidence that says nothing"
 
 
+def test_a_lead_that_another_sequence_made_less_likely_has_stopped() -> None:
+    bench = Bench(lookahead=60)
+    for at in range(6):
+        bench.step(50 + at, 0.3)
+    sequence = bench.core.sequences["s"]
+    for _ in range(30):
+        sequence.calibration.judge(30, accepted=False)
+    bench.commit(50)
+    assert bench.core.plan() is None
+    assert sequence.stopped, "so the pause before its next guess is not taken for the time that a guess takes"
+
+
 def test_an_alternating_verify_node_gets_the_round_it_waits_for() -> None:
     bench = Bench(lookahead=20, strategy=Strategy.ALTERNATING)
     assert drafted(bench, 0.01) == 20
