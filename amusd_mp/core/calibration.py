@@ -3,7 +3,8 @@
 A draft tells with every token the probability that it gives it itself. Those are no chances of acceptance yet: small
 models are surer than they are right, or the other way round. So the verify node counts, for each draft and over all
 its sequences, and believes what it counted; greedy and sampled requests apart, for the same confidence is worth less
-where chance decides (docs/sampling.md). A draft that tells nothing is judged by its running acceptance.
+where chance decides (docs/sampling.md). A draft counts, too, to know when a lead is long enough. One that tells nothing
+is judged by its running acceptance.
 """
 
 from __future__ import annotations
