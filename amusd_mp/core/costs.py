@@ -7,6 +7,11 @@ is far from any.
 
 from __future__ import annotations
 
+from typing import Final
+
+BEYOND: Final = 24
+"""Proposals per row for which a curve is made beyond what is asked for: more will be, before the next reading."""
+
 
 class StepCosts:
     """Seconds of a step by rows and proposals over all rows: a curve for each number of rows, one line through all."""
@@ -35,20 +40,18 @@ class StepCosts:
 
     def estimate(self, rows: int, proposals: int) -> float | None:
         """Return the expected seconds, or None before anything was measured."""
-        known = self._curves.get(rows)
-        if known is not None:
-            return known.between(proposals)
-        if self._line.known:
-            return self._line.at(rows + proposals)
-        return next((curve.at(round(proposals / rows)) for curve in self._curves.values()), None)
+        return self.upto(rows, proposals)[proposals] if self._curves else None
 
     def upto(self, rows: int, most: int) -> list[float]:
         """Return the expected seconds with 0, 1, ... `most` proposals. Something was measured."""
         known = self._curves.get(rows)
         if known is not None:
-            return [known.between(proposals) for proposals in range(most + 1)]
-        found = (self.estimate(rows, proposals) for proposals in range(most + 1))
-        return [seconds for seconds in found if seconds is not None]
+            return known.upto(most)
+        if self._line.known:
+            base, slope = self._line.fit()
+            return [base + slope * tokens for tokens in range(rows, rows + most + 1)]
+        other = next(iter(self._curves.values())).upto(most // rows)
+        return [other[proposals // rows] for proposals in range(most + 1)]
 
     def floor_due(self, rows: int) -> bool:
         """Return whether a step of so many rows without proposals should be measured, others having been.
@@ -77,6 +80,7 @@ class Line:
 
     def __init__(self) -> None:
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._fit: tuple[float, float] | None = None
 
     @property
     def known(self) -> bool:
@@ -94,21 +98,25 @@ class Line:
             self._y += weight * mean
             self._xx += weight * tokens * tokens
             self._xy += weight * tokens * mean
+        self._fit = None
 
-    def at(self, tokens: int) -> float:
-        """Return the expected seconds of a step that computes so many tokens. Something was measured."""
-        x, y = self._x / self._weight, self._y / self._weight
-        assumed = self.GROWTH * y / (1 + self.GROWTH * x)
-        spread, slant = self._xx - self._weight * x * x, self._xy - self._weight * x * y
-        slope = max(0.0, (slant + self.DOUBT * assumed) / (max(0.0, spread) + self.DOUBT))
-        slope = min(slope, y / x)  # nothing costs less than nothing
-        return y + slope * (tokens - x)
+    def fit(self) -> tuple[float, float]:
+        """Return seconds at no token, and for each token: as a share of the former where nothing was measured."""
+        if not self.known:
+            return 1.0, self.GROWTH
+        if self._fit is None:
+            x, y = self._x / self._weight, self._y / self._weight
+            assumed = self.GROWTH * y / (1 + self.GROWTH * x)
+            spread, slant = self._xx - self._weight * x * x, self._xy - self._weight * x * y
+            slope = max(0.0, (slant + self.DOUBT * assumed) / (max(0.0, spread) + self.DOUBT))
+            slope = min(slope, y / x)  # nothing costs less than nothing
+            self._fit = y - slope * x, slope
+        return self._fit
 
     def growth(self, start: int, end: int) -> float:
         """Return how much dearer a step of `end` tokens is expected to be than one of `start`, 1.0 for as dear."""
-        if not self.known:
-            return (1 + self.GROWTH * end) / (1 + self.GROWTH * start)
-        return self.at(end) / self.at(start)
+        base, slope = self.fit()
+        return (base + slope * end) / (base + slope * start)
 
 
 class Curve:
@@ -151,48 +159,60 @@ class Curve:
         self._curve = []
 
     def at(self, k: int) -> float:
-        """Return the expected seconds. Something was measured."""
-        self._curve = self._curve or self._fit()
-        last = len(self._curve) - 1
-        return self._curve[k] if k <= last else self._curve[last] * self._growth(last, k)
+        """Return the expected seconds of a step with k proposals for each row. Something was measured."""
+        if k >= len(self._curve):
+            self._curve = self._fit(k + BEYOND)
+        return self._curve[k]
 
-    def between(self, proposals: int) -> float:
-        """Return the expected seconds for proposals over all rows, which need not be as many for each."""
-        k, more = divmod(proposals, self._rows)
-        if not more:
-            return self.at(k)
-        if not k:  # that there are any may cost something by itself: no way between none and one for each
-            return max(self.at(0), self.at(1) * self._line.growth(2 * self._rows, self._rows + proposals))
-        return self.at(k) + more / self._rows * (self.at(k + 1) - self.at(k))
+    def upto(self, most: int) -> list[float]:
+        """Return the expected seconds with 0, 1, ... `most` proposals over all rows, not always as many for each.
+
+        That there are any may cost something by itself, so there is no straight way between none and one for each.
+        """
+        rows, whole = self._rows, -(-most // self._rows)
+        self.at(whole + 1)
+        if rows == 1:
+            return self._curve[: most + 1]
+        base, slope = self._line.fit()
+        none, one = self._curve[0], self._curve[1] / (base + slope * 2 * rows)
+        found = [none, *(max(none, one * (base + slope * (rows + few))) for few in range(1, rows))]
+        for k in range(1, whole + 1):
+            here = self._curve[k]
+            more = (self._curve[k + 1] - here) / rows
+            found += [here + part * more for part in range(rows)]
+        return found[: most + 1]
 
     def _tokens(self, k: int) -> int:
         return self._rows * (1 + k)
 
-    def _growth(self, start: int, end: int) -> float:
-        return self._line.growth(self._tokens(start), self._tokens(end))
-
-    def _fit(self) -> list[float]:
+    def _fit(self, most: int) -> list[float]:
+        """Return the expected seconds for k of 0 to `most` at least."""
+        base, slope = self._line.fit()
+        count = max(most + 1, len(self._means))
+        line = [base + slope * self._tokens(k) for k in range(count)]
+        near = self._near(line)
         least = next((k for k, readings in enumerate(self._readings) if k and readings), None)
         if least is None:
-            return self._means[:1]
-        near = self._near()
-        first = self._means[0] if self._readings[0] else near[least] * self._growth(least, 0)
+            return [self._means[0] * each / line[0] for each in line]
+        first = self._means[0] if self._readings[0] else near[least] * line[0] / line[least]
         curve = [first + k / least * (near[least] - first) for k in range(least)]
         for k in range(least, len(near)):
             curve.append(self._means[k] if self._readings[k] >= self.ENOUGH else near[k])
-        return curve
+        return [*curve, *(curve[-1] * each / line[len(curve) - 1] for each in line[len(curve) :])]
 
-    def _near(self) -> list[float]:
+    def _near(self, line: list[float]) -> list[float]:
         """Return, for each k but 0, the mean of what similar steps took, in one pass upwards and one down."""
         own = [min(readings, 1 / self.SMOOTHING) for readings in self._readings]
-        seconds, weights = [0.0] * len(own), [0.0] * len(own)
-        growth = [1.0, *(self._growth(k - 1, k) for k in range(1, len(own)))]
+        ratios = [0.0] * len(own)
+        weights = [0.0] * len(own)
         passed = weight = 0.0
         for k in range(1, len(own)):
-            passed, weight = passed * growth[k] / 2 + own[k] * self._means[k], weight / 2 + own[k]
-            seconds[k], weights[k] = passed, weight
+            passed, weight = passed / 2 + own[k] * self._means[k] / line[k], weight / 2 + own[k]
+            ratios[k], weights[k] = passed, weight
         passed = weight = 0.0
         for k in range(len(own) - 1, 0, -1):
-            seconds[k], weights[k] = seconds[k] + passed, weights[k] + weight
-            passed, weight = (passed + own[k] * self._means[k]) / growth[k] / 2, (weight + own[k]) / 2
-        return [total / weight if weight else 0.0 for total, weight in zip(seconds, weights, strict=True)]
+            ratios[k], weights[k] = ratios[k] + passed, weights[k] + weight
+            passed, weight = (passed + own[k] * self._means[k] / line[k]) / 2, (weight + own[k]) / 2
+        return [
+            total / weight * each if weight else 0.0 for total, weight, each in zip(ratios, weights, line, strict=False)
+        ]

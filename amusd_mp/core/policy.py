@@ -181,8 +181,10 @@ class Policy:
         if all_rows and self.costs.floor_due(len(rows)):
             return self._go((0,) * len(rows))
         price = self.price.of(len(rows), len(rows) / alone)
-        ks = self._best(rows, price)
-        wait = self._patience(rows, ks, price) if all_rows else None
+        most = self._scored([row.valid for row in rows]) + AHEAD * len(rows)
+        seconds = self.costs.upto(len(rows), most)
+        ks = self._best(rows, price, seconds)
+        wait = self._patience(rows, ks, price, seconds) if all_rows else None
         at_hand = sum(row.valid for row in rows)
         if wait is not None:
             if self._deadline is None or at_hand > self._at_hand:
@@ -201,37 +203,34 @@ class Policy:
         self._deadline = None
         return Decision(ks, missed=missed)
 
-    def _seconds(self, rows: int, proposals: int) -> float:
-        seconds = self.costs.estimate(rows, proposals)
-        assert seconds is not None  # `decide` asks only where a step was measured
-        return seconds
-
     def _scored(self, ks: Sequence[int]) -> int:
         """Return how many proposals a step computes for so many of each row: as many, or as the longest for each."""
         return sum(ks) if self._packs else len(ks) * max(ks)
 
-    def _best(self, rows: Sequence[RowView], price: float) -> list[int]:
+    def _best(self, rows: Sequence[RowView], price: float, seconds: Sequence[float]) -> list[int]:
         """Return how many of each row to use: the most expected tokens less what the step's time is worth."""
         if not self._packs:
-            return self._best_rectangle(rows, price)
+            return self._best_rectangle(rows, price, seconds[:: len(rows)])
         offers = sorted(((-worth, at) for at, row in enumerate(rows) for worth in row.worths))
         expected = accumulate((-worth for worth, _ in offers), initial=0.0)
-        seconds = self.costs.upto(len(rows), len(offers))
-        gains = [tokens - price * each for tokens, each in zip(expected, seconds, strict=True)]
+        gains = [tokens - price * each for tokens, each in zip(expected, seconds, strict=False)]
         ks = [0] * len(rows)
         for _, at in offers[: gains.index(max(gains))]:
             ks[at] += 1
         return ks
 
-    def _best_rectangle(self, rows: Sequence[RowView], price: float) -> list[int]:
+    @staticmethod
+    def _best_rectangle(rows: Sequence[RowView], price: float, seconds: Sequence[float]) -> list[int]:
         """Return the same where each row costs as much as the longest: as many of each as there are, up to some k."""
         expected = [list(accumulate(row.worths, initial=0.0)) for row in rows]
-        seconds = self.costs.upto(len(rows), len(rows) * max(row.valid for row in rows))[:: len(rows)]
-        gains = [sum(each[min(k, len(each) - 1)] for each in expected) - price * cost for k, cost in enumerate(seconds)]
+        longest = max(row.valid for row in rows)
+        gains = [sum(each[min(k, len(each) - 1)] for each in expected) - price * seconds[k] for k in range(longest + 1)]
         k = gains.index(max(gains))
         return [min(k, row.valid) for row in rows]
 
-    def _patience(self, rows: Sequence[RowView], ks: Sequence[int], price: float) -> float | None:
+    def _patience(
+        self, rows: Sequence[RowView], ks: Sequence[int], price: float, seconds: Sequence[float]
+    ) -> float | None:
         """Return the longest wait for the next token that could pay, None if the expected one does not."""
         coming = [
             row
@@ -242,28 +241,30 @@ class Policy:
             return None
         soonest = max(0.0, min(row.next_in for row in coming if row.next_in is not None))
         first = [row for row in coming if (row.next_in or 0.0) <= soonest]
-        worth = self._worth(first, ks, soonest, price)
+        worth = self._worth(first, ks, soonest, price, seconds)
         if worth > soonest:
             return worth
         better = [replace(row, acceptance=1.0) for row in first if row.probe and not row.valid]
-        if better and self._worth(better, ks, soonest, price) > soonest:
-            return 2 * soonest + PROBE_SHARE * self._seconds(len(rows), 0)  # it would pay if the draft had become good
+        if better and self._worth(better, ks, soonest, price, seconds) > soonest:
+            return 2 * soonest + PROBE_SHARE * seconds[0]  # it would pay if the draft had become good
         return None
 
-    def _worth(self, first: Sequence[RowView], ks: Sequence[int], soonest: float, price: float) -> float:
+    def _worth(
+        self, first: Sequence[RowView], ks: Sequence[int], soonest: float, price: float, seconds: Sequence[float]
+    ) -> float:
         """Return the seconds that tokens of the rows whose next one comes soonest are worth, beside the `ks` of all."""
         rows, used, more = len(ks), self._scored(ks), len(first) if self._packs else len(ks)
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0
         lead = max(0.0, 1 - soonest / step) * min(1.0, price / rows * step) if step else 0.0
         survival = [row.survival * (CAUTION * row.acceptance) ** row.gap for row in first]
-        base, tokens, best = self._seconds(rows, used), 0.0, 0.0
+        tokens = best = 0.0
         for j in range(1, 1 + (1 if period is None else AHEAD)):
             before = [each if row.usable >= row.chain + j else 0.0 for each, row in zip(survival, first, strict=True)]
             survival = [each * CAUTION * row.acceptance for each, row in zip(before, first, strict=True)]
             tokens += sum(survival) + sum(
                 (all_ - right) * row.rescued for all_, right, row in zip(before, survival, first, strict=True)
             )
-            seconds = (j - 1) * step + self._seconds(rows, used + j * more) - base
-            best = max(best, self.trust.share * (tokens - lead * sum(survival)) / price - seconds)
+            longer = (j - 1) * step + seconds[used + j * more] - seconds[used]
+            best = max(best, self.trust.share * (tokens - lead * sum(survival)) / price - longer)
         return best
