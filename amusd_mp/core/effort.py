@@ -2,8 +2,8 @@
 
 A draft that is always wrong, or always too late, sees it in the commits: each token tells whether it was a proposal. So
 after many rounds in which none was, it guesses in one round of a few, which is enough for the verify node's probes to
-notice when it becomes good. With a draft slower than the verify model, on two cores of one machine, this turned 0.95x
-of the verify model alone into 0.99x.
+notice when it becomes good. With a draft slower than the verify model, on two cores of one machine, working in one
+round of eight turned 0.95x of the verify model alone into 0.99x; one of sixteen was not told apart from that.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ class Policy:
         """Return how many of each row to use: the most expected tokens less what the step's time is worth."""
         if not self._packs:
             return self._best_rectangle(rows, price, seconds[:: len(rows)])
-        offers = sorted(((-worth, at) for at, row in enumerate(rows) for worth in row.worths))
+        offers = sorted((-worth, at) for at, row in enumerate(rows) for worth in row.worths)
         expected = accumulate((-worth for worth, _ in offers), initial=0.0)
         gains = [tokens - price * each for tokens, each in zip(expected, seconds, strict=False)]
         ks = [0] * len(rows)

@@ -129,20 +129,24 @@ class Batcher:
             for at, block in trees:
                 count = len(block.tokens)
                 key[at, block.start : block.start + count] = query[at, width - count :]
-        place = Placement(self._rows([blocks[index].row for index in by_row]), placed, used)
-        batch = Batch(fed, query, self._masks.build(visible, query, key), place, keep, order)
         counts = [len(blocks[index].tokens) for index in by_row]
-        if self._pack_above is not None and min(counts) < width and len(blocks) * width > self._pack_above:
-            self._pack(batch, Packing.of(counts, width, self._device), counts, blocks)
-        return batch
-
-    def _pack(self, batch: Batch, packing: Packing, counts: list[int], blocks: Sequence[Block]) -> None:
-        """Put the tokens of a rectangle side by side."""
-        batch.ids, batch.positions = packing.line(batch.ids), packing.line(batch.positions)
-        batch.place.packing = packing
+        packing = self._packing(counts, width)
+        rows = self._rows([blocks[index].row for index in by_row])
+        mask, place = self._masks.build(visible, query, key), Placement(rows, placed, used, packing)
+        if packing is None:
+            return Batch(fed, query, mask, place, keep, order)
         ends = list(accumulate(counts))
-        wanted = [ends[at] - back for block, at in zip(blocks, batch.order, strict=True) for back in _down(block.picks)]
-        batch.keep = torch.tensor(wanted, dtype=torch.int64, device=self._device)
+        wanted = [
+            ends[at] - back for block, at in zip(blocks, order, strict=True) for back in range(block.picks, 0, -1)
+        ]
+        listed = torch.tensor(wanted, dtype=torch.int64, device=self._device)
+        return Batch(packing.line(fed), packing.line(query), mask, place, listed, order)
+
+    def _packing(self, counts: list[int], width: int) -> Packing | None:
+        """Return how blocks with so many tokens are packed, None where they stay padded."""
+        if self._pack_above is None or min(counts) == width or len(counts) * width <= self._pack_above:
+            return None
+        return Packing.of(counts, width, self._device)
 
     def _rows(self, rows: list[int]) -> slice | Tensor:
         if rows[-1] - rows[0] + 1 == len(rows):
@@ -159,11 +163,6 @@ class Batcher:
         mine = visible[visible.shape[0] - count :]
         mine[:, block.start :] = False
         mine[:, block.start : block.start + count] = within.to(self._device)
-
-
-def _down(picks: int) -> range:
-    """Return how far from the end of its block each wanted token is, the first one first."""
-    return range(picks, 0, -1)
 
 
 def _power_of_two(number: int) -> int:

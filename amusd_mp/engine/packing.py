@@ -1,9 +1,9 @@
 """Tokens of ragged blocks side by side: [1, n] for all of a model that looks at one token at a time.
 
-Embeddings, norms, feed-forward parts and projections work token by token, so padding there is computed for nothing: of
-eight blocks of one to six tokens it would be half. Only the attention needs to know who belongs to whom. It finds the
-packing of the running pass here, spreads its queries over a rectangle [b, q] of padded blocks and takes what comes out
-of the rectangle's cells back into one line.
+Embeddings, norms, feed-forward parts and projections work token by token, so padding there is computed for
+nothing. Only the attention needs to know who belongs to whom. It finds the packing of the running pass here, spreads
+its queries over a rectangle [b, q] of padded blocks and takes what comes out of the rectangle's cells back into one
+line.
 """
 
 from __future__ import annotations
