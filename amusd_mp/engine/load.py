@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from amusd_mp.core.model import ModelCard, ModelSpec
 from amusd_mp.engine import attention, support
 from amusd_mp.engine.check import check
+from amusd_mp.engine.linear import pays, suit
 from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.padding import pad, padded_name
 from amusd_mp.engine.random_init import randomize
@@ -70,6 +71,8 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
         _refuse(spec, config, type(net))
         progress("device", 0.7)
         net = pad(net.to(device).eval(), spec.pad_layers, spec.model)  # type: ignore[arg-type]
+    if pays(device, net.dtype):
+        suit(net)
     card = _card(spec, net, tokenizer, length, _attach(spec, net))
     progress("check", 0.8)
     check(net, card)
