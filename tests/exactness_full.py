@@ -53,7 +53,7 @@ async def test_with_a_draft(
     draft = (await client.status()).drafts[0].model
     run = await compare(client, reference, TEXTS, NEW_TOKENS, at_once, strategy=strategy, lookahead=lookahead)
     show(run, table)
-    run.check_use(draft, strategy)
+    assert run.shows_use(draft, strategy, lookahead)
 
 
 async def test_without_a_draft(reference: Reference, table: list[Run]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from exactness import Reference, compare, deployment, prompts
+from exactness import Reference, compare, compare_until_used, deployment, prompts
 
 from amusd_mp import Client, LocalCluster
 
@@ -36,10 +36,8 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
 
 @pytest.mark.parametrize(("strategy", "lookahead", "at_once"), WAYS)
 async def test_with_a_draft(client: Client, reference: Reference, strategy: str, lookahead: int, at_once: int) -> None:
-    draft = (await client.status()).drafts[0].model
-    run = await compare(client, reference, TEXTS, NEW_TOKENS, at_once, strategy=strategy, lookahead=lookahead)
+    run = await compare_until_used(client, reference, TEXTS, NEW_TOKENS, at_once, strategy, lookahead)
     assert not run.wrong
-    run.check_use(draft, strategy)
 
 
 async def test_without_a_draft(reference: Reference) -> None:
