@@ -282,6 +282,10 @@ def test_client_launcher_and_command_line_load_no_model_library() -> None:
     assert not loaded_by(*present) & MODEL_LIBRARIES
 
 
+def test_whether_a_name_can_be_a_model_is_known_without_a_model_library() -> None:
+    assert not loaded_by("amusd_mp.engine", "amusd_mp.engine.source") & MODEL_LIBRARIES
+
+
 @pytest.mark.parametrize("name", ["transports", "nodes", "configs"])
 def test_plug_in_folders_are_refused_under_their_bare_name(name: str) -> None:
     done = python("-c", f"import {name}")

@@ -28,7 +28,6 @@ from amusd_mp.security.guard import Guard
 from amusd_mp.security.keys import for_dialling
 from amusd_mp.transport.contract import ENTRY_POINT_GROUP, scheme_of
 
-BUNDLED: Final = ("bundled:verify", "bundled:draft")
 NVIDIA_SMI_TIMEOUT: Final = 10.0
 
 
@@ -157,25 +156,27 @@ def list_gpus() -> list[str]:
 
 
 def _look_at_model(name: str, node: NodeConfig, found: Findings) -> None:
-    model = (node.model or "").removeprefix("random:").partition("?seed=")[0]  # weights drawn, all else from there
-    key = f"nodes.{name}.model"
+    from amusd_mp.engine.source import resolve
+
+    model, key = node.model or "", f"nodes.{name}.model"
     if model.startswith(SIMULATED):
         _look_at_simulated(name, node, found)
-    elif model.startswith("bundled:"):
-        if model not in BUNDLED:
-            found.problems.append(f"{key}: no model {model!r} is bundled; there are {', '.join(BUNDLED)}")
-    elif Path(model).is_absolute():
-        if not (Path(model) / "config.json").is_file():
-            found.problems.append(f"{key}: the folder {model} has no config.json")
-    elif model.count("/") > 1 or len(model.split()) != 1:
-        found.problems.append(f"{key}: {model!r} is neither a folder nor a hub id (OWNER/NAME)")
-    elif not _cached(model, node.revision):
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-            found.problems.append(f"{key}: {model} is not in the cache and HF_HUB_OFFLINE is set; hf download {model}")
-        else:
-            found.notes.append(
-                f"{key}: {model} is not in the cache; the first start downloads it (hf download {model})"
-            )
+        return
+    try:
+        source = resolve(model)
+    except ModelError as error:
+        found.problems.append(f"{key}: {error}")
+        return
+    if source.local or _cached(source.where, node.revision):
+        return
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        found.problems.append(
+            f"{key}: {source.where} is not in the cache and HF_HUB_OFFLINE is set; hf download {source.where}"
+        )
+    else:
+        found.notes.append(
+            f"{key}: {source.where} is not in the cache; the first start downloads it (hf download {source.where})"
+        )
 
 
 def _look_at_simulated(name: str, node: NodeConfig, found: Findings) -> None:

@@ -11,14 +11,18 @@ Every failure to load becomes a ModelError with the remedy. Nothing is downloade
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from amusd_mp.errors import ModelError
 
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED: Final = Path(__file__).parent / "bundled"
+
+HUB_ID: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def resolve(name: str) -> Source:
         if not (path / "config.json").is_file():
             raise ModelError(f"{name!r} is a folder without config.json, so no model of transformers", model=name)
         return Source(name, str(path), local=True)
-    if not name or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+    if not HUB_ID.fullmatch(name) or name.startswith((".", "/", "~")):
         raise ModelError(f"no folder {name!r}; give a folder with config.json, a hub id or bundled:NAME", model=name)
     return Source(name, name, local=False)
 

@@ -39,11 +39,17 @@ CLOSE_TIMEOUT: Final = 5.0
 
 
 def load_model(spec: ModelSpec, progress: OnProgress) -> Loaded:
-    """Load a model with the engine, which is imported here and not before: it brings torch. Raises ModelError."""
+    """Load a model with the engine, which is imported here and not before: it brings torch. Raises ModelError.
+
+    A name that can be no model is refused before that, at once.
+    """
     if spec.model.startswith(SIMULATED):
         from amusd_mp.testing.simulation import source
 
         return source.load(spec, progress)
+    from amusd_mp.engine.source import resolve
+
+    resolve(spec.model)
     from amusd_mp.engine import load
 
     return load(spec, progress)

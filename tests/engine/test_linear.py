@@ -10,7 +10,7 @@ from torch import nn
 
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.engine.linear import MOST, BlockLinear, pays, suit
-from amusd_mp.engine.load import load
+from amusd_mp.engine.loading import load
 
 WIDE, NARROW = (256, 512), (512, 256)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine.load import load
+from amusd_mp.engine.loading import load
 from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.padding import pad
 from amusd_mp.errors import ModelError

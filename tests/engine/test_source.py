@@ -40,7 +40,7 @@ def test_a_folder_is_local_and_must_be_a_model(tmp_path: Path) -> None:
     assert resolve(str(tmp_path)).local
 
 
-@pytest.mark.parametrize("name", ["/no/such/model", "./nor/this", "a/b/c", ""])
+@pytest.mark.parametrize("name", ["/no/such/model", "./nor/this", "a/b/c", "", "not a model"])
 def test_a_path_that_is_not_there_is_no_hub_id(name: str) -> None:
     with pytest.raises(ModelError, match="no folder"):
         resolve(name)

@@ -23,7 +23,7 @@ from amusd_mp.core.calibration import BINS
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine.load import LoadedModel, load
+from amusd_mp.engine.loading import LoadedModel, load
 from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.wanted import Wanted
 
