@@ -65,7 +65,7 @@ class DelayDialer(Dialer):
         self._inner = inner
         self._seconds = seconds
         self._options = options
-        self._sending = Line(seconds, self._send)
+        self._sending = DelayQueue(seconds, self._send)
         self._relays: set[asyncio.Task[None]] = set()
         self._inboxes: set[Inbox] = set()
         self._closing = asyncio.Event()
@@ -125,7 +125,7 @@ class DelayDialer(Dialer):
             self._inner.publish(*item)
 
     async def _relay(self, source: Subscription, inbox: Inbox) -> None:
-        line: Line[Received] = Line(self._seconds, inbox.push)
+        line: DelayQueue[Received] = DelayQueue(self._seconds, inbox.push)
         lost = 0
         try:
             async for message in source:
@@ -152,7 +152,7 @@ class DelayDialer(Dialer):
             raise TransportClosed(f"{self.url} is closed", address=self.url)
 
 
-class Line(Generic[Item]):
+class DelayQueue(Generic[Item]):
     """What is under way in one direction: delivered in order, each `seconds` after it was put."""
 
     def __init__(self, seconds: float, deliver: Callable[[Item], None]) -> None:

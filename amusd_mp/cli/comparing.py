@@ -32,7 +32,7 @@ class Contender:
 
 
 ALONE: Final = Contender("verify alone", Strategy.AUTOREGRESSIVE)
-ALTERNATING: Final = tuple(Contender(f"alternating, k={k}", Strategy.ALTERNATING, k) for k in (3, 5, 8))
+ALTERNATING: Final = tuple(Contender(f"alternating, k={k}", Strategy.ALTERNATING, k) for k in (2, 3, 5))
 ASYNCHRONOUS: Final = Contender("asynchronous", Strategy.AMUSD)
 CONTENDERS: Final = (ALONE, *ALTERNATING, ASYNCHRONOUS)
 

@@ -2,13 +2,15 @@
 
 It shows which tokens a draft made, then measures the same prompts under every strategy, and checks that the texts are
 the same. The two nodes are those of the ready-made demo.toml, at an address of their own, so it disturbs no other. A
-step of the bundled verify model is too cheap for speculation to save anything, so it is padded: layers that change no
-token give its steps the cost of a larger model's. The output says so, and `--pad-layers 0` does without.
+step of the bundled verify model is too cheap for speculation to save anything, so both models are padded: layers that
+change no token give their steps the cost of larger models', in the proportion that such pairs have. The output says so,
+and `--pad-layers 0 --draft-pad-layers 0` does without.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,10 +22,27 @@ if TYPE_CHECKING:
     from amusd_mp.cli.comparing import Comparison, Row
     from amusd_mp.client.client import Client
 
-PAD_LAYERS: Final = 40
-"""Makes a step of the verify model take 20 to 30 ms on one core of a server, about what an 8B model takes on a GPU."""
+PAD_LAYERS: Final = 30
+"""Makes a step of the verify model take 20 to 40 ms on one core of a server, about what an 8B model takes on a GPU."""
+
+DRAFT_PAD_LAYERS: Final = 14
+"""Makes a step of the draft take 0.35 to 0.5 of that, as with the pairs of AMUSD's paper: 1B for 8B."""
 
 SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Layers added to each model. False if there are none."""
+
+    verify: int
+    draft: int
+
+    def __bool__(self) -> bool:
+        return bool(self.verify or self.draft)
+
+    def __str__(self) -> str:
+        return f"the verify model by {self.verify} layers, the draft by {self.draft}"
 
 
 def command(
@@ -33,6 +52,9 @@ def command(
     pad_layers: Annotated[
         int, typer.Option(min=0, help="Layers that make the verify model's steps costly and change no token; 0: none.")
     ] = PAD_LAYERS,
+    draft_pad_layers: Annotated[
+        int, typer.Option(min=0, help="The same for the draft; 0: one that costs next to nothing.")
+    ] = DRAFT_PAD_LAYERS,
     show_drafts: Annotated[
         bool, typer.Option("--show-drafts/--no-show-drafts", help="Mark tokens by who made them.")
     ] = True,
@@ -49,11 +71,12 @@ def command(
         raise UsageError(f"--json: the folder {json_file.absolute().parent} does not exist")
     chosen, cores = PROMPTS[:prompts], two_cores()
     comparison = Comparison([prompt.text for prompt in chosen], max_tokens)
-    run(demonstrate(chosen, comparison, rounds, show_drafts, pad_layers, cores))
+    padding = Padding(verify=pad_layers, draft=draft_pad_layers)
+    run(demonstrate(chosen, comparison, rounds, show_drafts, padding, cores))
     comparison.check_texts()
-    report(comparison, rounds, pad_layers)
+    report(comparison, rounds, padding)
     if json_file is not None:
-        json_file.write_text(as_json(comparison, rounds, pad_layers, cores), encoding="utf-8")
+        json_file.write_text(as_json(comparison, rounds, padding, cores), encoding="utf-8")
         typer.echo(f"The numbers are in {json_file}.")
     typer.echo(NEXT)
 
@@ -63,7 +86,7 @@ async def demonstrate(
     comparison: Comparison,
     rounds: int,
     show_drafts: bool,
-    pad_layers: int,
+    padding: Padding,
     cores: tuple[int, int] | None,
 ) -> None:
     """Start two nodes, show and measure, stop them."""
@@ -74,10 +97,11 @@ async def demonstrate(
 
     where = f"on cores {cores[0]} and {cores[1]}" if cores else "not pinned to cores"
     typer.echo(f"Starting two processes, {where}: the bundled verify model and the draft that guesses for it.")
-    if pad_layers:
-        typer.echo(PADDED.format(pad_layers))
+    if padding:
+        typer.echo(PADDED.format(padding))
     with ready_made("demo.toml") as file, tempfile.TemporaryDirectory(prefix="amusd-mp-") as folder:
-        sets = [f"nodes.verify.listen=ipc://{folder}/demo.sock", f"nodes.verify.pad_layers={pad_layers}"]
+        sets = [f"nodes.verify.listen=ipc://{folder}/demo.sock"]
+        sets += [f"nodes.verify.pad_layers={padding.verify}", f"nodes.draft.pad_layers={padding.draft}"]
         sets += [f"nodes.{name}.max_sequences=1" for name in ("verify", "draft")]  # memory for padding's caches
         if cores is not None:
             sets += [f"nodes.verify.cores=[{cores[0]}]", f"nodes.draft.cores=[{cores[1]}]"]
@@ -142,7 +166,7 @@ async def measure(client: Client, comparison: Comparison, rounds: int) -> None:
     typer.echo()
 
 
-def report(comparison: Comparison, rounds: int, pad_layers: int) -> None:
+def report(comparison: Comparison, rounds: int, padding: Padding) -> None:
     """Write the table, and what the texts have shown."""
     from amusd_mp.cli.columns import columns
     from amusd_mp.cli.comparing import best_alternating
@@ -158,8 +182,8 @@ def report(comparison: Comparison, rounds: int, pad_layers: int) -> None:
         f"{row.label.removeprefix('alternating, ')} {row.speed_up:.2f}x" for row in rows if row not in shown
     )
     responses = sum(map(len, comparison.results.values()))
-    if pad_layers:
-        typer.echo(f"(verify model padded by {pad_layers} layers)")
+    if padding:
+        typer.echo(f"(padded: {padding})")
     elif max(row.speed_up for row in rows) < 1.1:
         typer.echo(SMALL)
     typer.echo(
@@ -183,7 +207,7 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def as_json(comparison: Comparison, rounds: int, pad_layers: int, cores: tuple[int, int] | None) -> str:
+def as_json(comparison: Comparison, rounds: int, padding: Padding, cores: tuple[int, int] | None) -> str:
     """Return the numbers, the texts and the machine as JSON."""
     import json
     from dataclasses import asdict
@@ -195,7 +219,8 @@ def as_json(comparison: Comparison, rounds: int, pad_layers: int, cores: tuple[i
     content = {
         "environment": dict(facts()),
         "cores": cores,
-        "verify_pad_layers": pad_layers,
+        "verify_pad_layers": padding.verify,
+        "draft_pad_layers": padding.draft,
         "max_tokens": comparison.max_tokens,
         "rounds": rounds,
         "rows": [asdict(row) for row in comparison.rows()],
@@ -206,8 +231,8 @@ def as_json(comparison: Comparison, rounds: int, pad_layers: int, cores: tuple[i
 
 
 PADDED: Final = """\
-The verify model is padded: {} added layers change no token, but make its steps cost what those of a larger model cost.
-Its own steps are so cheap that speculation could save nothing (--pad-layers 0 shows that)."""
+The models are padded ({}): added layers change no token, but make steps cost what those of larger models cost. Without
+them steps are so cheap that speculation could save nothing (--pad-layers 0 --draft-pad-layers 0 shows that)."""
 
 SMALL: Final = """
 Little or no gain here is no wonder: the bundled models are tiny, so a step of the verify model costs hardly more than a

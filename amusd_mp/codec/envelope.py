@@ -1,9 +1,9 @@
 """Messages to bytes and back: msgpack maps on the wire, validated in one step on arrival.
 
 An envelope is `{v: protocol major, t: type tag, n: node, i: incarnation, q: number, b: body}`; a body maps field names
-to values, those equal to their default left out. So a peer in any language needs msgpack and `core/messages.py` alone.
-Decoding trusts nothing: whatever the bytes are, only `DecodeError` leaves `decode`. The codec knows no transport, no
-peer and no state; what a message must satisfy stands in `validation.py`.
+to values, those equal to their default left out. So a peer in any language needs msgpack and `core/messages/` alone
+(docs/plain_peer.py is one). Decoding trusts nothing: whatever the bytes are, only `DecodeError` leaves `decode`. The
+codec knows no transport, no peer and no state; what a message must satisfy stands in `validation.py`.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class NodeConfig(Section):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="hub id, folder (relative to the file), `bundled:verify`, `bundled:draft`, or `simulated:...`"
-        " (docs/benchmark.md); a gateway has none",
+        description="hub id, folder (relative to the file), `bundled:verify`, `bundled:draft`, `random:MODEL?seed=N`"
+        " (its architecture with random weights), or `simulated:...` (docs/benchmark.md); a gateway has none",
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         default="cpu", description="`cpu`, `mps` or `cuda:N`, the N-th of the GPUs that are visible"
@@ -106,7 +106,8 @@ class NodeConfig(Section):
     revision: str | None = Field(default=None, min_length=1, description="branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(default=False, description="run Python code that comes with the model")
     attention: Literal["slot", "sdpa"] = Field(
-        default="slot", description="`slot`: text independent of timing also in low precision; `sdpa`: torch's kernels"
+        default="slot",
+        description="`slot`: our own, which rounds a token the same in any block; `sdpa`: torch's kernels",
     )
     fixed_shapes: bool = Field(
         default=False,

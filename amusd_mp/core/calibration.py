@@ -57,7 +57,7 @@ class Record:
     """What has become of one draft's guesses, over all its sequences of a kind.
 
     chain:   of its first choices, by its confidence in each
-    beside:  of others beside a wrong one, by its odds of each
+    beside:  of siblings of a wrong one, by its odds of each
     rescued: how often one of those was right
     """
 

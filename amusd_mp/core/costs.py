@@ -26,7 +26,7 @@ class StepCosts:
     """Readings of it after which they are as rare as they ever become."""
 
     def __init__(self) -> None:
-        self._line = Line()
+        self._line = CostLine()
         self._curves: dict[int, Curve] = {}  # by rows
 
     def observe(self, rows: int, proposals: int, seconds: float) -> None:
@@ -67,7 +67,7 @@ class StepCosts:
         return not known.floors or known.since_floor >= self.FLOOR_OFTEN**known.floors
 
 
-class Line:
+class CostLine:
     """Seconds by tokens computed, over all rows: least squares through the means of all curves.
 
     One token alone is left out: a matrix times a vector is another kernel than a matrix times a matrix. Until enough
@@ -130,7 +130,7 @@ class Curve:
     ENOUGH = 4  # readings that speak for themselves
     OUTLIER = 1.5  # times what was expected: no reading counts for more
 
-    def __init__(self, rows: int, line: Line) -> None:
+    def __init__(self, rows: int, line: CostLine) -> None:
         self.since_floor = 0
         """Steps since one without proposals was measured."""
         self._rows = rows

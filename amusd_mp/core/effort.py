@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-PATIENCE: Final = 32
+PATIENCE_ROUNDS: Final = 32
 """Rounds without an accepted proposal after which it rests: twice as many as the verify node takes to try one."""
 
 FRESH: Final = 4
@@ -32,7 +32,7 @@ class Effort:
     @property
     def resting(self) -> bool:
         """True in a round that is not worth its guesses."""
-        return self._in_vain > PATIENCE and self._in_vain % ONE_IN != 0
+        return self._in_vain > PATIENCE_ROUNDS and self._in_vain % ONE_IN != 0
 
     def round(self, used: bool) -> None:
         """Commits were heard since the last step; `used`: some of their tokens had been proposed."""
@@ -40,4 +40,4 @@ class Effort:
 
     def fresh(self) -> None:
         """Another sequence has come, for which it may be better."""
-        self._in_vain = min(self._in_vain, PATIENCE - FRESH)
+        self._in_vain = min(self._in_vain, PATIENCE_ROUNDS - FRESH)

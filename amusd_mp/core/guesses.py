@@ -18,11 +18,11 @@ ROOT = -1
 class Guesses:
     """What a window proposes beyond the committed tokens, as indices into its tokens: its longest chain, and beside it
 
-    others: (depth, index) of tokens that may stand in the place of chain[depth]
+    siblings: (depth, index) of tokens that may stand in the place of chain[depth]
     """
 
     chain: tuple[int, ...] = ()
-    others: tuple[tuple[int, int], ...] = ()
+    siblings: tuple[tuple[int, int], ...] = ()
 
 
 def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
@@ -54,8 +54,8 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
     chain = _longest(node, parents)
     if len(chain) == 1 and node != _longest(ROOT, parents)[-1]:
         return None
-    others = [(at, i) for at, (up, chosen) in enumerate(pairwise(chain)) for i in children[up] if i != chosen]
-    return Guesses(tuple(chain[1:]), tuple(others))
+    siblings = [(at, i) for at, (up, chosen) in enumerate(pairwise(chain)) for i in children[up] if i != chosen]
+    return Guesses(tuple(chain[1:]), tuple(siblings))
 
 
 def reach(window: Window) -> int:

@@ -10,11 +10,16 @@ renewal process the best rate g satisfies max [E - g * time] = 0 (Dinkelbach 196
 with g measured as the rate achieved so far
 
     use the m, up to what is valid, that maximises              E(m)  -  g * T(m)
-    wait for the next token, expected after w, only if with it or with some j tokens that come in period d to each of
-    the n rows whose next one comes first, each accepted with the running acceptance a of its draft, so behind a chain
-    that survives with chance S the i-th of them with S a^i,
+    wait for the next token, expected after w, only if for some j
 
-        sum over those rows of  S a + ... + S a^j - S a^j h (1 - w/d)   >   g * (w + (j-1) d + T(m + n j) - T(m))
+        sum over n rows of  S a + ... + S a^j - S a^j h (1 - w/d)   >   g * (w + (j-1) d + T(m + n j) - T(m))
+
+        n  rows whose next token comes first, j tokens to each of them, the period d apart
+        S  chance that a row's chain survives, a the running acceptance of its draft: the i-th is accepted with S a^i
+
+What the code adds to that, each in its place: tokens to come count CAUTION times their acceptance, tokens of a draft
+that is `gap` tokens behind must guess those right first, a wrong one may be `rescued` by a sibling, and the whole is
+weighed by how often waits have paid (`Trust`).
 
 The price counts what a plain comparison of E/T now with E/(T + w) later leaves out: while a step runs, the draft runs
 too. So does the term with h = min(1, g d), the worth of one token of lead: who does not wait finds the part 1 - w/d of
@@ -62,7 +67,7 @@ class RowView:
     tip:        how many of the likeliest have all of those among them
     survival:   chance that all of those are accepted
     acceptance: the running chance of proposals to come
-    rescued:    and of another beside a wrong one of those to be right
+    rescued:    and of a sibling of a wrong one of those to be right
     next_in:    seconds until one more is expected, None if none is to be waited for
     period:     seconds between the tokens after that
     gap:        committed tokens that the draft's newest window does not reach yet; it must first guess those right too
@@ -253,6 +258,7 @@ class Policy:
         self, first: Sequence[RowView], ks: Sequence[int], soonest: float, price: float, seconds: Sequence[float]
     ) -> float:
         """Return the seconds that tokens of the rows whose next one comes soonest are worth, beside the `ks` of all."""
+        # In the formula's letters: soonest w, step d, survival S, price g, more n, and lead is h (1 - w/d).
         rows, used, more = len(ks), self._scored(ks), len(first) if self._packs else len(ks)
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0

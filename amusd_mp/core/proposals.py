@@ -24,11 +24,11 @@ SMOOTHING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
-    """A token that may stand in the place of the chain's token `depth`.
+class Sibling:
+    """A token that may stand in the place of the chain's token `depth`: of a tree's nodes, one without children.
 
     odds:   percent, the draft's own share for it of what it left to others than the chain's
-    worth:  the chance that it is accepted: all before it are right, the chain's token is wrong, and it is not
+    worth:  the chance that it is accepted: all before it are right, the chain's token is wrong, and this one is right
     """
 
     depth: int
@@ -39,13 +39,20 @@ class Other:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to verify next, and whose it is ("" and () when there is none): a chain, and others beside it.
+    """What to verify next, and whose it is ("" and () when there is none): a chain, and siblings of its tokens.
+
+        committed ── a ── b ── c      tokens   (a, b, c)
+                  └─ y      └─ z      siblings (depth 0, y), (depth 2, z)
+
+    The step scores them in this order, a, b, c, y, z, and so the verify model's own tokens come back as: the one after
+    the committed, after a, after b, after c, after y, after z. Where y is right and a wrong, the first is y, and the
+    fifth goes out with it.
 
     chances:    for each token of the chain, the chance that it is accepted if all before it are
     confidence: the draft's own, in percent, () if it does not tell
     acceptance: the chance to expect of tokens that this draft has yet to send
-    others:     what may stand in the place of the chain's tokens, and of the one after them
-    left:       others that are not verified; what becomes of them is learned all the same
+    siblings:   what may stand in the place of the chain's tokens, and of the one after them
+    unscored:   siblings that the step does not score; what becomes of them is learned all the same
     cut:        more of the chain is there, and was left out as too unlikely
     """
 
@@ -54,19 +61,19 @@ class Proposal:
     chances: tuple[float, ...] = ()
     confidence: tuple[int, ...] = ()
     acceptance: float = 0.0
-    others: tuple[Other, ...] = ()
-    left: tuple[Other, ...] = ()
+    siblings: tuple[Sibling, ...] = ()
+    unscored: tuple[Sibling, ...] = ()
     cut: bool = False
 
     @property
     def size(self) -> int:
         """Tokens to verify."""
-        return len(self.tokens) + len(self.others)
+        return len(self.tokens) + len(self.siblings)
 
     @property
     def reach(self) -> int:
         """Positions for which there is a guess."""
-        return max(len(self.tokens), *(other.depth + 1 for other in self.others)) if self.others else len(self.tokens)
+        return max((len(self.tokens), *(sibling.depth + 1 for sibling in self.siblings)))
 
     def worths(self) -> list[float]:
         """Return the chance of each token to be accepted, the likeliest first."""
@@ -74,16 +81,16 @@ class Proposal:
 
     def tip(self) -> int:
         """Return how many of the likeliest tokens have the whole chain among them."""
-        last = next((at for at, (_, _, other) in enumerate(reversed(self._ranked)) if other is None), self.size)
+        last = next((at for at, (_, _, sibling) in enumerate(reversed(self._ranked)) if sibling is None), self.size)
         return self.size - last
 
     def within(self, usable: int, room: int) -> Proposal:
         """Return what may be committed where `usable` proposals may, and what fits in `room` slots."""
-        if len(self.tokens) <= usable and self.size <= room and not self.others:
+        if len(self.tokens) <= usable and self.size <= room and not self.siblings:
             return self
-        others = tuple(other for other in self.others if other.depth < usable)
+        siblings = tuple(sibling for sibling in self.siblings if sibling.depth < usable)
         chain = min(len(self.tokens), usable)
-        return self._of(chain, others[: max(0, room - chain)])
+        return self._of(chain, siblings[: max(0, room - chain)])
 
     def likeliest(self, k: int) -> Proposal:
         """Return the k tokens most likely to be accepted: never one without those before it."""
@@ -91,42 +98,43 @@ class Proposal:
             return self
         taken = self._ranked[:k]
         return self._of(
-            sum(other is None for _, _, other in taken), tuple(other for _, _, other in taken if other is not None)
+            sum(sibling is None for _, _, sibling in taken),
+            tuple(sibling for _, _, sibling in taken if sibling is not None),
         )
 
     def chain(self, k: int) -> Proposal:
         """Return the first k tokens of the chain alone."""
         return self._of(min(k, len(self.tokens)), ())
 
-    def _of(self, k: int, others: tuple[Other, ...]) -> Proposal:
-        kept = {(other.depth, other.token) for other in others}
-        rest = [other for other in (*self.others, *self.left) if (other.depth, other.token) not in kept]
+    def _of(self, k: int, siblings: tuple[Sibling, ...]) -> Proposal:
+        kept = {(sibling.depth, sibling.token) for sibling in siblings}
+        rest = [sibling for sibling in (*self.siblings, *self.unscored) if (sibling.depth, sibling.token) not in kept]
         return Proposal(
             self.draft,
             self.tokens[:k],
             self.chances[:k],
             self.confidence[:k],
             self.acceptance,
-            others,
-            tuple([other for other in rest if other.depth < k]),
+            siblings,
+            tuple([sibling for sibling in rest if sibling.depth < k]),
             self.cut,
         )
 
     @cached_property
-    def _ranked(self) -> list[tuple[float, int, Other | None]]:
-        """Return (chance, depth, None or the other) of all tokens, the likeliest first, a parent before its child."""
-        ranked: list[tuple[float, int, Other | None]] = [
+    def _ranked(self) -> list[tuple[float, int, Sibling | None]]:
+        """Return (chance, depth, None or the sibling) of all tokens, the likeliest first, a parent before its child."""
+        ranked: list[tuple[float, int, Sibling | None]] = [
             (survival, depth, None) for depth, survival in enumerate(accumulate(self.chances, mul))
         ]
-        if self.others:
-            ranked += [(other.worth, other.depth, other) for other in self.others]
+        if self.siblings:
+            ranked += [(sibling.worth, sibling.depth, sibling) for sibling in self.siblings]
             ranked.sort(key=_by_chance)
         return ranked
 
 
-def _by_chance(ranked: tuple[float, int, Other | None]) -> tuple[float, int, bool]:
-    worth, depth, other = ranked
-    return -worth, depth, other is not None
+def _by_chance(ranked: tuple[float, int, Sibling | None]) -> tuple[float, int, bool]:
+    worth, depth, sibling = ranked
+    return -worth, depth, sibling is not None
 
 
 @dataclass(slots=True)
@@ -166,9 +174,9 @@ class Evidence:
         chain = guesses.chain[: len(chances)]
         tokens = tuple([window.tokens[at] for at in chain])
         confidence = tuple([window.confidence[at] for at in chain]) if window.confidence else ()
-        others: list[Other] = []
+        siblings: list[Sibling] = []
         if confidence:
-            for depth, at in guesses.others:
+            for depth, at in guesses.siblings:
                 if depth >= len(chain):
                     break  # they come in order of depth
                 wrong = before[depth] - before[depth + 1]
@@ -177,15 +185,15 @@ class Evidence:
                 odds = min(100, 100 * window.confidence[at] // max(1, 100 - confidence[depth]))
                 worth = wrong * record.beside.chance(odds)
                 if worth >= least:
-                    others.append(Other(depth, window.tokens[at], odds, worth))
+                    siblings.append(Sibling(depth, window.tokens[at], odds, worth))
         cut = len(chain) < len(guesses.chain)
-        return Proposal(draft, tokens, tuple(chances), confidence, self.acceptance, tuple(others), cut=cut)
+        return Proposal(draft, tokens, tuple(chances), confidence, self.acceptance, tuple(siblings), cut=cut)
 
-    def judge(self, proposal: Proposal, accepted: int, instead: int | None) -> None:
+    def judge(self, proposal: Proposal, accepted: int, own: int | None) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable.
 
         accepted: tokens of the chain
-        instead:  what the verify model wrote after those, None where it is not known
+        own:      the verify model's token behind those, None where it is not known
         """
         for at in range(min(len(proposal.tokens), accepted + 1)):
             self.judged += 1
@@ -193,9 +201,9 @@ class Evidence:
             self.acceptance += rate * ((at < accepted) - self.acceptance)
             if proposal.confidence:
                 self.record.chain.judge(proposal.confidence[at], at < accepted)
-        if accepted < len(proposal.tokens) and instead is not None:
-            others = (*proposal.others, *proposal.left)
-            self.record.wrong([(other.odds, other.token == instead) for other in others if other.depth == accepted])
+        if accepted < len(proposal.tokens) and own is not None:
+            beside = [each for each in (*proposal.siblings, *proposal.unscored) if each.depth == accepted]
+            self.record.wrong([(sibling.odds, sibling.token == own) for sibling in beside])
 
 
 class ProposalStore:

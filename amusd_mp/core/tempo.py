@@ -31,7 +31,7 @@ class CommitTimes:
         return next((time for each, time in reversed(self._times) if each == version), None)
 
 
-class Line:
+class ArrivalClock:
     """When messages really arrived, although they are read only between steps.
 
     A sender stamps its own clock; the smallest difference to ours lately seen is that of a message read at once, so a
@@ -67,7 +67,7 @@ class Tempo:
         self.turnaround: float | None = None
         self.acceptance = PRIOR
         self.records = {sampled: Record() for sampled in (False, True)}
-        self.line = Line()
+        self.clock = ArrivalClock()
         self._worked: float | None = None
 
     def worked(self, total: float) -> float:
@@ -87,7 +87,7 @@ class Tempo:
         if window.resumed_at == before.window.resumed_at:
             self.period = _mean(self.period, max(0.0, now - before.arrived) / fresh)  # it was under way all the time
             return
-        first, later = self.line.at(window.resumed_at), (reach(window) if restarted else fresh) - 1
+        first, later = self.clock.at(window.resumed_at), (reach(window) if restarted else fresh) - 1
         committed = commits.at(window.version)
         if first is None or committed is None or not committed <= first <= now:
             return  # it went on before that commit, or a clock jumped

@@ -144,7 +144,7 @@ class VerifyCore:
         tempo = self._tempos.get(draft)
         if tempo is None:
             return 0
-        arrived = tempo.line.arrived(message.sent, now)
+        arrived = tempo.clock.arrived(message.sent, now)
         self.overlap.draft_step(tempo.worked(message.seconds), arrived)
         return sum(self._consider(draft, number, window, tempo, arrived) for window in message.windows)
 
@@ -191,7 +191,7 @@ class VerifyCore:
         self._in_flight = None
         self.busy += result.seconds
         self.overlap.verify_step(max(flight.began, now - result.seconds), now)
-        before = [part.sequence.outputs for part in flight.parts]
+        outputs = sum(part.sequence.outputs for part in flight.parts)
         changed: list[VerifySequence] = []
         for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
             if part.sequence.finish is not None:
@@ -199,15 +199,19 @@ class VerifyCore:
             elif self._settle(part, block, picked, now):
                 changed.append(part.sequence)
         if not flight.prefill:
-            scored = [len(block.tokens) - 1 for block in flight.step.blocks]
-            tokens = sum(part.sequence.outputs - outputs for part, outputs in zip(flight.parts, before, strict=True))
-            chosen = all(part.sequence.speculation.strategy is Strategy.AMUSD for part in flight.parts)
-            if chosen:
-                self.policy.price.observe(len(scored), tokens, max(now - flight.began, now - flight.idle_since))
-            if not any(scored) or any(part.proposal.size for part in flight.parts):  # else it only caught up
-                self.policy.took(scored, now - flight.began, chosen)
+            self._learn(flight, sum(part.sequence.outputs for part in flight.parts) - outputs, now)
         self._idle_since = now
         return changed
+
+    def _learn(self, flight: InFlight, tokens: int, now: float) -> None:
+        """Tell the policy what a decode step cost, and what it yielded where the policy has chosen for every row."""
+        scored = [len(block.tokens) - 1 for block in flight.step.blocks]
+        chosen = all(part.sequence.speculation.strategy is Strategy.AMUSD for part in flight.parts)
+        if chosen:
+            self.policy.price.observe(len(scored), tokens, max(now - flight.began, now - flight.idle_since))
+        only_caught_up = any(scored) and not any(part.proposal.size for part in flight.parts)
+        if not only_caught_up:
+            self.policy.took(scored, now - flight.began, chosen)
 
     def _settle(self, part: Part, block: Block, picked: Picked, now: float) -> bool:
         sequence, proposal = part.sequence, part.proposal
@@ -222,8 +226,8 @@ class VerifyCore:
         sequence.commits.add(sequence.version, now)
         evidence = sequence.proposals.by_draft.get(proposal.draft)
         if evidence is not None and proposal.size:
-            instead = picked.tokens[accepted] if sequence.outputs > outputs + accepted else None
-            evidence.judge(proposal, accepted, instead)
+            own = picked.tokens[accepted] if sequence.outputs > outputs + accepted else None
+            evidence.judge(proposal, accepted, own)
             self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)

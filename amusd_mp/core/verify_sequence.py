@@ -126,11 +126,11 @@ class VerifySequence:
         """Return what is not in the cache yet, the chain, and what stands beside it."""
         chain = [*self.ids[self.fed :], *proposal.tokens]
         picks = proposal.size + 1
-        if not proposal.others:
+        if not proposal.siblings:
             return self._feed(chain, picks)
         last = len(chain) - len(proposal.tokens) - 1
-        parents = (*range(-1, len(chain) - 1), *(last + other.depth for other in proposal.others))
-        return self._feed([*chain, *(other.token for other in proposal.others)], picks, parents)
+        parents = (*range(-1, len(chain) - 1), *(last + each.depth for each in proposal.siblings))
+        return self._feed([*chain, *(each.token for each in proposal.siblings)], picks, parents)
 
     def _feed(self, tokens: list[int], picks: int, parents: tuple[int, ...] | None = None) -> Block:
         assert self.row is not None
@@ -147,7 +147,7 @@ class VerifySequence:
     def settle(self, proposal: Proposal, picked: Picked) -> tuple[int, Finish | None]:
         """Commit what one verified block decides: accepted proposals, then the verify model's own next token.
 
-        `picked.tokens[j]` is the model's own token after the chain's first j; those after the others follow. A proposal
+        `picked.tokens[j]` is the model's own token after the chain's first j; those after siblings follow. A proposal
         is accepted while it equals that token (greedy and coupled sampling alike, no ratio test), so what is committed
         is what the model alone would emit. One that is accepted beside the chain brings the model's next token along,
         unless that is a close call. Returns how many of the chain were accepted and the finish reason, with every count
@@ -180,9 +180,9 @@ class VerifySequence:
 
     @staticmethod
     def _beside(proposal: Proposal, accepted: int, picked: Picked) -> int | None:
-        """Return the pick behind the other token that was right where the chain ended or was wrong, None if none is."""
-        for at, other in enumerate(proposal.others, len(proposal.tokens) + 1):
-            if other.depth == accepted and other.token == picked.tokens[accepted]:
+        """Return the pick behind the sibling that is right where the chain ended or was wrong, None if none is."""
+        for at, sibling in enumerate(proposal.siblings, len(proposal.tokens) + 1):
+            if sibling.depth == accepted and sibling.token == picked.tokens[accepted]:
                 return None if at in picked.doubtful else at
         return None
 

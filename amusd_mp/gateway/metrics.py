@@ -13,7 +13,7 @@ from itertools import accumulate
 from amusd_mp.client.results import GenerationResult
 from amusd_mp.core.messages import StatusReport
 from amusd_mp.gateway.exposition import Family, Histogram, Sample
-from amusd_mp.gateway.waiting import Line
+from amusd_mp.gateway.waiting import WaitingLine
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -37,7 +37,7 @@ class Metrics:
         self.running += 1
         return Account(self)
 
-    def families(self, line: Line, status: StatusReport | None) -> Iterator[Family]:
+    def families(self, line: WaitingLine, status: StatusReport | None) -> Iterator[Family]:
         """Yield everything there is to tell; `status` None says that the verify node does not answer."""
         yield Family("num_requests_running", "gauge", "Choices being written.", [Sample(line.running)])
         yield Family("num_requests_waiting", "gauge", "Choices waiting for a place.", [Sample(line.waiting)])

@@ -15,7 +15,7 @@ from typing import Final
 from amusd_mp.client.client import Client, connect
 from amusd_mp.core.messages import StatusReport
 from amusd_mp.errors import Busy, GenerationTimeout, NotReady, OperationalError, RequestTimeout, Unreachable
-from amusd_mp.gateway.waiting import Line
+from amusd_mp.gateway.waiting import WaitingLine
 from amusd_mp.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Upstream:
         self.url = url
         self.resubmit = resubmit
         self._connect = connect
-        self.line = Line(1)  # as long as rows are not known, nobody is let through at once
+        self.line = WaitingLine(1)  # as long as rows are not known, nobody is let through at once
         self._runtime = runtime
         self._client: Client | None = None
         self._why = f"not connected to {url} yet"
@@ -50,7 +50,7 @@ class Upstream:
         while True:
             try:
                 async with self._connect(self.url, timeout=TRY, runtime=self._runtime) as client:
-                    self.line = Line((await client.status()).max_sequences)
+                    self.line = WaitingLine((await client.status()).max_sequences)
                     self._client = client
                     log.info("connected to %s at %s", client.model.name, self.url)
                     await asyncio.Event().wait()

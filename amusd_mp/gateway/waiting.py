@@ -13,7 +13,7 @@ LONGEST: Final = 1024
 """Who may wait; beyond them a caller is told to come again later."""
 
 
-class Line:
+class WaitingLine:
     """`places` may run, others wait. Fair: an `asyncio.Semaphore` serves in order."""
 
     def __init__(self, places: int) -> None:
@@ -23,7 +23,7 @@ class Line:
         self._free = asyncio.Semaphore(places)
 
     def __repr__(self) -> str:
-        return f"<Line {self.running} of {self.places} running, {self.waiting} waiting>"
+        return f"<WaitingLine {self.running} of {self.places} running, {self.waiting} waiting>"
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

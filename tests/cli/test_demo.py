@@ -42,12 +42,12 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing(tools: Any, folder: Path) -
     scratch.mkdir()
     done = tools.run(
         "demo", "--prompts", "2", "--max-tokens", "10", "--rounds", "1", "--pad-layers", "4",
-        "--json", str(folder / "numbers.json"), TMPDIR=str(scratch),
+        "--draft-pad-layers", "1", "--json", str(folder / "numbers.json"), TMPDIR=str(scratch),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "All 10 texts are identical" in done.stdout
     assert "[x:rejected]" in done.stdout
-    assert "(verify model padded by 4 layers)" in done.stdout
+    assert "(padded: the verify model by 4 layers, the draft by 1)" in done.stdout
     table = done.stdout[done.stdout.index("strategy ") :].splitlines()
     assert [line.split("  ")[0].split(",")[0] for line in table[1:4]] == ["verify alone", "alternating", "asynchronous"]
     numbers = json.loads((folder / "numbers.json").read_text())
@@ -59,7 +59,9 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing(tools: Any, folder: Path) -
 
 def test_an_interrupted_demo_leaves_nothing_either(tools: Any, folder: Path) -> None:
     environ = tools.environment(TMPDIR=str(folder))
-    with tools.start("demo", "--no-show-drafts", "--pad-layers", "0", env=environ) as running:
+    with tools.start(
+        "demo", "--no-show-drafts", "--pad-layers", "0", "--draft-pad-layers", "0", env=environ
+    ) as running:
         while not tools.read_line(running.stdout).startswith("--- "):
             pass
         assert len(processes_using(folder)) == 2 or not Path("/proc").is_dir()
@@ -104,7 +106,7 @@ def test_a_speed_up_is_the_median_of_pairs_and_acceptance_is_over_all_steps() ->
 def test_the_best_alternating_row_is_the_fastest_of_them_alone() -> None:
     comparison = compared()
     comparison.results[CONTENDERS[2]] = [response(0.9), response(2.0)]
-    assert best_alternating(list(comparison.rows())) == "alternating, k=5"
+    assert best_alternating(list(comparison.rows())) == "alternating, k=3"
 
 
 def test_another_text_is_an_error_that_names_strategy_and_place() -> None:

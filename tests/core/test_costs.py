@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from amusd_mp.core.costs import Curve, Line, StepCosts
+from amusd_mp.core.costs import CostLine, Curve, StepCosts
 
 
 def test_step_costs_are_interpolated_between_what_was_measured() -> None:
@@ -15,7 +15,7 @@ def test_step_costs_are_interpolated_between_what_was_measured() -> None:
     costs.observe(1, 0, 0.010)
     costs.observe(1, 4, 0.014)
     assert costs.estimate(1, 2) == pytest.approx(0.012)
-    assert costs.estimate(1, 8) == pytest.approx(0.014 * (1 + 9 * Line.GROWTH) / (1 + 5 * Line.GROWTH))
+    assert costs.estimate(1, 8) == pytest.approx(0.014 * (1 + 9 * CostLine.GROWTH) / (1 + 5 * CostLine.GROWTH))
     for _ in range(30):
         costs.observe(1, 4, 0.018)
     assert costs.estimate(1, 4) == pytest.approx(0.018, rel=0.01)
@@ -53,7 +53,7 @@ def test_a_rare_k_is_judged_by_those_around_it() -> None:
 def test_what_was_measured_alone_is_told_without_the_rest() -> None:
     costs = StepCosts()
     costs.observe(2, 6, 0.013)
-    assert costs.estimate(2, 0) == pytest.approx(0.013 * (1 + 2 * Line.GROWTH) / (1 + 8 * Line.GROWTH))
+    assert costs.estimate(2, 0) == pytest.approx(0.013 * (1 + 2 * CostLine.GROWTH) / (1 + 8 * CostLine.GROWTH))
     assert costs.estimate(2, 6) == 0.013
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from amusd_mp.core.draft import DraftCore
-from amusd_mp.core.effort import ONE_IN, PATIENCE
+from amusd_mp.core.effort import ONE_IN, PATIENCE_ROUNDS
 from amusd_mp.core.messages import Committed, Counts, Finish, SyncPage
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
@@ -230,7 +230,7 @@ def in_vain(bench: Bench, rounds: int) -> int:
 
 def test_a_draft_that_is_never_used_rests_until_it_is() -> None:
     bench = Bench(max_length=1000)
-    assert in_vain(bench, PATIENCE) == PATIENCE
+    assert in_vain(bench, PATIENCE_ROUNDS) == PATIENCE_ROUNDS
     assert in_vain(bench, 4 * ONE_IN) == 4
     bench.commit(10, origin="a")
     assert bench.core.plan() is not None, "at work again"
@@ -238,7 +238,7 @@ def test_a_draft_that_is_never_used_rests_until_it_is() -> None:
 
 def test_nor_does_one_rest_whose_verify_node_waits_for_it() -> None:
     bench = Bench(max_length=1000, strategy=Strategy.ALTERNATING)
-    assert in_vain(bench, 4 * PATIENCE) == 4 * PATIENCE
+    assert in_vain(bench, 4 * PATIENCE_ROUNDS) == 4 * PATIENCE_ROUNDS
 
 
 def drafted(bench: Bench, confidence: float) -> int:

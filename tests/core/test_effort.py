@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amusd_mp.core.effort import FRESH, ONE_IN, PATIENCE, Effort
+from amusd_mp.core.effort import FRESH, ONE_IN, PATIENCE_ROUNDS, Effort
 
 
 def worked(effort: Effort, rounds: int) -> int:
@@ -17,21 +17,21 @@ def worked(effort: Effort, rounds: int) -> int:
 def test_it_works_while_it_is_of_use() -> None:
     effort = Effort()
     for _ in range(5):
-        assert worked(effort, PATIENCE) == PATIENCE
+        assert worked(effort, PATIENCE_ROUNDS) == PATIENCE_ROUNDS
         effort.round(used=True)
 
 
 def test_it_rests_after_many_rounds_in_vain_but_for_one_of_a_few() -> None:
     effort = Effort()
-    worked(effort, PATIENCE)
+    worked(effort, PATIENCE_ROUNDS)
     assert worked(effort, 10 * ONE_IN) == 10
     effort.round(used=True)
-    assert worked(effort, PATIENCE) == PATIENCE
+    assert worked(effort, PATIENCE_ROUNDS) == PATIENCE_ROUNDS
 
 
 def test_a_new_sequence_is_given_some_rounds() -> None:
     effort = Effort()
-    worked(effort, 20 * PATIENCE + 1)
+    worked(effort, 20 * PATIENCE_ROUNDS + 1)
     assert effort.resting
     effort.fresh()
     assert worked(effort, FRESH) == FRESH

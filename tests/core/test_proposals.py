@@ -159,10 +159,10 @@ def proposed(window: Window, committed: list[int]) -> Proposal:
 def test_what_stands_beside_the_chain_is_proposed_with_its_depth() -> None:
     proposal = proposed(told(), [1])
     assert proposal.tokens == (5, 6, 7)
-    assert [(other.depth, other.token) for other in proposal.others] == [(0, 15), (2, 17), (2, 27)]
+    assert [(other.depth, other.token) for other in proposal.siblings] == [(0, 15), (2, 17), (2, 27)]
     behind = proposed(told(), [1, 5, 6])
     assert behind.tokens == (7,)
-    assert [(other.depth, other.token) for other in behind.others] == [(0, 17), (0, 27)]
+    assert [(other.depth, other.token) for other in behind.siblings] == [(0, 17), (0, 27)]
 
 
 def test_a_window_whose_chain_is_contradicted_proposes_nothing_although_another_of_its_tokens_was_right() -> None:
@@ -182,7 +182,7 @@ def test_the_likeliest_tokens_never_lack_those_before_them() -> None:
         part = proposal.likeliest(k)
         assert part.size == k
         assert part.tokens == proposal.tokens[: len(part.tokens)]
-        assert all(other.depth <= len(part.tokens) for other in part.others)
+        assert all(other.depth <= len(part.tokens) for other in part.siblings)
     for k in range(1, proposal.size + 1):
         whole = len(proposal.likeliest(k).tokens) == 3
         assert whole == (k >= proposal.tip()), "the tip is the first k with the whole chain"
@@ -191,11 +191,11 @@ def test_the_likeliest_tokens_never_lack_those_before_them() -> None:
 def test_what_cannot_be_committed_or_does_not_fit_is_left_out() -> None:
     proposal = proposed(told(), [1])
     assert proposal.within(usable=2, room=9).tokens == (5, 6)
-    assert [other.token for other in proposal.within(usable=2, room=9).others] == [15]
+    assert [other.token for other in proposal.within(usable=2, room=9).siblings] == [15]
     assert proposal.within(usable=3, room=4).size == 4
     assert proposal.within(usable=0, room=9).size == 0
     assert proposal.chain(2) == replace(proposal, tokens=(5, 6), chances=proposal.chances[:2],
-        confidence=proposal.confidence[:2], others=(), left=(proposal.others[0],))  # fmt: skip
+        confidence=proposal.confidence[:2], siblings=(), unscored=(proposal.siblings[0],))  # fmt: skip
 
 
 def test_what_is_hardly_ever_accepted_is_left_out_and_said_to_be_there() -> None:
@@ -215,8 +215,8 @@ def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored
     store, record = ProposalStore(), Record()
     store.put("d", 1, told(), now=0, record=record)
     for _ in range(60):
-        store.by_draft["d"].judge(store.best([1], 0).chain(3), accepted=2, instead=17)
-    chances = {other.token: record.beside.chance(other.odds) for other in store.best([1], 0).others}
+        store.by_draft["d"].judge(store.best([1], 0).chain(3), accepted=2, own=17)
+    chances = {other.token: record.beside.chance(other.odds) for other in store.best([1], 0).siblings}
     assert chances[17] > 0.8
     assert chances[27] < 0.15
     assert record.rescued > 0.6

@@ -42,7 +42,7 @@ def test_the_period_is_the_time_of_one_token_also_over_several_and_across_commit
 def of_a_near_draft() -> Tempo:
     """One whose clock is ours, and whose messages take no time."""
     tempo = Tempo()
-    tempo.line.arrived(1.0, 1.0)
+    tempo.clock.arrived(1.0, 1.0)
     return tempo
 
 
@@ -57,7 +57,7 @@ def test_the_turnaround_ends_with_the_first_token_after_a_rollback_although_a_la
 def test_the_way_of_a_message_belongs_to_the_turnaround() -> None:
     """The draft's clock is an hour behind, and a message takes 3 ms: neither has to be told apart."""
     tempo = Tempo()
-    tempo.line.arrived(1.0, 3601.003)
+    tempo.clock.arrived(1.0, 3601.003)
     late = window(2, 13, 19, rollbacks=1, resumed_at=1.006)
     tempo.arrived(seen(window(1, 6, 6), 3601.0), late, commits(v2=3601.001), 3601.033)
     assert tempo.turnaround == pytest.approx(0.008)

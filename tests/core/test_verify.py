@@ -9,7 +9,7 @@ from amusd_mp.core.output import Output
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.step import Picked, Step, StepResult
-from amusd_mp.core.tempo import Line
+from amusd_mp.core.tempo import ArrivalClock
 from amusd_mp.core.verify import PATIENCE, PREFILL_CHUNK, VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.testing.stub import StubDetokenizer
@@ -293,10 +293,10 @@ def test_overlap_is_the_time_both_computed() -> None:
 
 
 def test_a_message_read_late_is_dated_by_its_stamp() -> None:
-    line = Line()
-    assert line.arrived(sent=100.0, now=5.0) == 5.0
-    assert line.arrived(sent=101.0, now=6.3) == 6.0, "0.3 s late: this line has been faster"
-    assert line.arrived(sent=102.0, now=6.9) == 6.9, "faster than ever before"
+    clock = ArrivalClock()
+    assert clock.arrived(sent=100.0, now=5.0) == 5.0
+    assert clock.arrived(sent=101.0, now=6.3) == 6.0, "0.3 s late: it has been faster"
+    assert clock.arrived(sent=102.0, now=6.9) == 6.9, "faster than ever before"
 
 
 def test_only_steps_that_the_policy_chose_say_what_a_second_is_worth() -> None:
