@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 64
 """Messages one pump reads before other callbacks of the loop get their turn; also frames that it lets go."""
 
+BATCHES: Final = 16
+"""Batches that are read at once where all that is there is asked for."""
+
 FRAMES: Final = 12
 """Frames of a message that are kept: a request through eight brokers has ten, and one more must be seen to be refused.
 libzmq itself holds a message until it is complete, so what one peer can make it hold is bounded by MAXMSGSIZE for each
@@ -91,12 +94,18 @@ class Pump:
             self._read_soon()
 
     def drain(self) -> None:
-        """Read what is there now, without waiting for the loop; of a paused pump, too."""
+        """Read what is there now, without waiting for the loop; of a paused pump, too.
+
+        Some thousand messages at most: who sends faster than they can be read must not keep this process to himself.
+        """
         if self._on_frames is not None and not self._closed:
-            while self._take_batch(self._on_frames, paused=self._paused) and not self._skipping:
-                pass
-            if self._skipping and not self._paused:
-                self._read_soon()  # nobody waits for what is only let go
+            more = True
+            for _ in range(BATCHES):
+                more = self._take_batch(self._on_frames, paused=self._paused)
+                if self._skipping or not more:
+                    break
+            if (self._skipping or more) and not self._paused:
+                self._read_soon()  # nobody waits for what is only let go, or comes so fast
 
     def close(self, linger: float) -> None:
         """Stop reading and close the socket; ZeroMQ sends what is left for `linger` seconds. Idempotent."""
