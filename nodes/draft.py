@@ -31,10 +31,11 @@ from amusd_mp.core.model import Loaded
 from amusd_mp.core.params import problem
 from amusd_mp.core.replica import Contradiction, Replica
 from amusd_mp.core.telling import Telling
-from amusd_mp.errors import NodeFailed, NotReady, OperationalError, ProtocolError, RequestTimeout, Unreachable
+from amusd_mp.errors import NotReady, OperationalError, ProtocolError, RequestTimeout, Unreachable
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.security.keys import for_dialling
+from amusd_mp.session.device_watch import DeviceWatch
 from amusd_mp.session.link import Link
 from amusd_mp.session.quiet import Quiet
 from amusd_mp.session.sender import Sender
@@ -64,7 +65,7 @@ class DraftNode(Node):
         self._work = asyncio.Event()
         self._fetch = asyncio.Event()
         self._drained = asyncio.Event()
-        self._step_began: float | None = None
+        self._device_watch = DeviceWatch(context.name, self._runtime.now)
         self._telling = Telling()
         self._tracer = Tracer("draft", self._runtime.now)
 
@@ -138,10 +139,10 @@ class DraftNode(Node):
                     await self._work.wait()
                     continue
                 begun = self._tracer.begin(step)
-                self._step_began = self._runtime.now()
+                self._device_watch.begin()
                 quiet.begin()
                 result = await self._device.run(partial(model.run, step))
-                self._step_began = None
+                self._device_watch.end()
                 quiet.end()
                 now = self._runtime.now()
                 told = core.apply(result, now)
@@ -167,19 +168,25 @@ class DraftNode(Node):
             except (Unreachable, RequestTimeout, NotReady) as error:
                 log.warning("still waiting: %s", error)
         log.info("joined %s at %s", welcome.model.name, self._link.url)
+        assert self._loaded is not None
+        reach = self._loaded.model.card.max_length
+        if welcome.model.max_length > reach:
+            log.warning(
+                "sequences beyond %d tokens go on without this draft: %s takes %d; raise this node's max_length",
+                reach,
+                welcome.model.name,
+                welcome.model.max_length,
+            )
 
     async def _beat(self) -> None:
         """Say that we live, and say every lead again: a lost window must not stall both sides."""
         assert self._link is not None
         while True:
-            age = 0.0 if self._step_began is None else self._runtime.now() - self._step_began
-            if age > limits.STEP_LIMIT:
-                raise NodeFailed(
-                    f"the device has not answered for {age:.0f} s in step {self._core.steps}; it hangs",
-                    node=self.context.name,
-                )
+            self._device_watch.look(self._core.steps)
             if self._link.alive:
-                beat = Beat(NodeState.READY, steps=self._core.steps, step_age=age, busy=self._core.busy)
+                beat = Beat(
+                    NodeState.READY, steps=self._core.steps, step_age=self._device_watch.age, busy=self._core.busy
+                )
                 self._link.publish(self._topic, beat)
                 self._publish()
             await asyncio.sleep(limits.BEAT)

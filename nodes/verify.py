@@ -43,10 +43,10 @@ from amusd_mp.core.rounds import RoundMeter
 from amusd_mp.core.verify import VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.desk import Desk
-from amusd_mp.errors import NodeFailed
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.security.guard import Guard
+from amusd_mp.session.device_watch import DeviceWatch
 from amusd_mp.session.fitness import compare
 from amusd_mp.session.hub import Hub, Peer
 from amusd_mp.session.quiet import Quiet
@@ -74,7 +74,7 @@ class VerifyNode(Node):
         self._work = asyncio.Event()
         self._draining = False
         self._began = 0.0
-        self._step_began: float | None = None
+        self._device_watch = DeviceWatch(context.name, self._runtime.now)
         self._cycle = 0
         self._tracer = Tracer("verify", self._runtime.now)
         self._guard = Guard()
@@ -166,11 +166,10 @@ class VerifyNode(Node):
                     await self._rest(core.wake_at)
                     continue
                 begun = self._tracer.begin(step, core.live)
-                self._step_began = now()
-                self._rounds.decided(self._step_began)
+                self._rounds.decided(self._device_watch.begin())
                 quiet.begin()
                 result = await self._device.run(partial(model.run, step))
-                self._step_began = None
+                self._device_watch.end()
                 quiet.end()
                 self._rounds.elsewhere(result.seconds)
                 for sequence in core.apply(result, now()):
@@ -212,20 +211,12 @@ class VerifyNode(Node):
             for name in self._desk.expire():
                 log.info("sequence %s: its client fell silent; ended", name)
             self._hub.forget_silent(self._runtime.now())
-            age = self._step_age()
-            if age > limits.STEP_LIMIT:
-                raise NodeFailed(
-                    f"the device has not answered for {age:.0f} s in step {self._core.steps}; it hangs",
-                    node=self.context.name,
-                )
+            self._device_watch.look(self._core.steps)
             await asyncio.sleep(limits.BEAT)
 
     def _end_all(self, finish: Finish) -> None:
         if self._desk is not None:
             self._desk.end_all(finish)
-
-    def _step_age(self) -> float:
-        return 0.0 if self._step_began is None else self._runtime.now() - self._step_began
 
     def _tell(self) -> None:
         assert self._hub is not None
@@ -236,7 +227,7 @@ class VerifyNode(Node):
             beat = Beat(
                 state=self._hub.state,
                 steps=self._core.steps,
-                step_age=self._step_age(),
+                step_age=self._device_watch.age,
                 busy=self._core.busy,
                 drafts=len(self._core.drafts),
                 digest=entries,

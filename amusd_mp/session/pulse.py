@@ -10,13 +10,25 @@ clock and no message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from amusd_mp.core.limits import BEAT, LIVENESS
 
 STOOD = 4 * BEAT
 """Seconds between two looks from which on this process itself must have stood still; that is no silence."""
+
+
+@dataclass(slots=True)
+class Standstill:
+    """For how long this process itself stood still: stopped, or its machine paused."""
+
+    looked: float | None = None
+
+    def look(self, now: float) -> float:
+        """Return how many seconds since the last look nothing of this process ran; to be called every beat."""
+        since, self.looked = (0.0 if self.looked is None else now - self.looked), now
+        return since if since > STOOD else 0.0
 
 
 class State(Enum):
@@ -35,7 +47,7 @@ class Pulse:
     patience: float = LIVENESS
     state: State = State.UNKNOWN
     heard: float = 0.0
-    looked: float | None = None
+    standstill: Standstill = field(default_factory=Standstill)
 
     def greeted(self, now: float) -> None:
         """It answered and is heard of."""
@@ -47,9 +59,7 @@ class Pulse:
 
     def look(self, now: float) -> bool:
         """Notice silence; to be called every beat. Return whether the state changed, to SILENT or to LOST."""
-        if self.looked is not None and now - self.looked > STOOD:
-            self.heard += now - self.looked
-        self.looked = now
+        self.heard += self.standstill.look(now)
         if self.state is State.ALIVE and self.silence(now) > LIVENESS:
             self.state = State.SILENT if self.patience > LIVENESS else State.LOST
             return True
