@@ -17,10 +17,7 @@ from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
-from amusd_mp.core.step import Block, Step, StepResult
-
-PREFILL_CHUNK = 256
-"""Tokens of one sequence in one step."""
+from amusd_mp.core.step import PREFILL_CHUNK, Block, Step, StepResult
 
 MESSAGE_TOKENS = 8192
 """Tokens of all windows in one message, at five bytes: well within a publication."""
@@ -138,7 +135,9 @@ class DraftCore:
         wanting: list[DraftSequence] = []
         for sequence in self.sequences.values():
             sequence.reconcile()
-            if sequence.wanting and self._worth_it(sequence) and self._has_row(sequence):
+            if sequence.beyond:
+                self._free(sequence)
+            elif sequence.wanting and self._worth_it(sequence) and self._has_row(sequence):
                 wanting.append(sequence)
         if not wanting:
             return None

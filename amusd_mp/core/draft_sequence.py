@@ -104,6 +104,11 @@ class DraftSequence:
         return not (self.lead and self.ids[-1] in self.end_ids)
 
     @property
+    def beyond(self) -> bool:
+        """True once this model's context is full: it can guess nothing more for the sequence, and needs no row."""
+        return self.committed >= self.max_length
+
+    @property
     def worth_sending(self) -> bool:
         """True if the lead should be published: always, but under alternating speculation only as a whole round."""
         if not self.lead:

@@ -8,8 +8,12 @@ are overwritten. Core and engine share these types and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from amusd_mp.core.params import GenerationParams
+
+PREFILL_CHUNK: Final = 256
+"""Most prompt tokens of one sequence in one step: 0.1 to 0.2 s of a 25 M model on one core, far less on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)

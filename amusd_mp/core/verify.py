@@ -18,12 +18,9 @@ from amusd_mp.core.params import Strategy
 from amusd_mp.core.policy import Policy, RowView
 from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.rows import RowPool
-from amusd_mp.core.step import Block, Picked, Step, StepResult
+from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
 from amusd_mp.core.tempo import Tempo
 from amusd_mp.core.verify_sequence import VerifySequence
-
-PREFILL_CHUNK = 256
-"""Prompt tokens of one sequence in one step: 0.1 to 0.2 s of a 25 M model on one core, far less on a GPU."""
 
 PATIENCE = 1.0
 """Seconds after which an alternating step goes without its round of proposals: half the liveness time."""

@@ -189,6 +189,16 @@ def test_sequences_beyond_the_rows_wait_for_one() -> None:
     assert [block.sequence for block in step.blocks] == ["t"]
 
 
+def test_a_sequence_beyond_its_context_gives_its_row_to_one_that_it_can_still_help() -> None:
+    bench = Bench(max_length=8)
+    bench.step(10)
+    bench.commit(*range(20, 20 + 8 - len(PROMPT)))
+    assert bench.core.plan() is None
+    assert bench.core.free_rows == 1
+    bench.commit(30)
+    assert bench.core.plan() is None
+
+
 def test_its_own_temperature_replaces_a_sampled_requests_and_leaves_greedy_ones() -> None:
     core = DraftCore(rows=2, max_length=100, eos_ids=(), temperature=0.4)
     for name, temperature in (("sampled", 0.9), ("greedy", 0.0)):
