@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -117,7 +117,9 @@ class Desk:
             finally:
                 del self._arriving[submit.sequence]
                 done.set_result(None)
-        return Submitted(sequence.name, sequence.prompt_length, sequence_topic(sequence.client, sequence.name))
+        topic = sequence_topic(sequence.client, sequence.name)
+        own = prompt_hash(sequence.ids[: sequence.prompt_length])
+        return Submitted(sequence.name, sequence.prompt_length, topic, own)
 
     def sync(self, sync: Sync) -> SyncPage:
         """Return a sequence's state from a position on. Raises Refusal for an unknown one."""
@@ -272,7 +274,8 @@ class Desk:
     def _sequence(self, submit: Submit, prompt: tuple[int, ...], now: float) -> VerifySequence:
         room = self._card.max_length - len(prompt)
         asked = submit.params.max_tokens
-        params = replace(submit.params, max_tokens=room if asked is None else min(asked, room))
+        most = room if asked is None else min(asked, room)
+        params = replace(submit.params, max_tokens=most, min_tokens=min(submit.params.min_tokens, most))
         output = Output(params, self._tokenizer.detokenizer(prompt), self._card.eos_ids, params.max_tokens or room)
         return VerifySequence(
             name=submit.sequence,
@@ -303,6 +306,6 @@ class Desk:
                 return
 
 
-def prompt_hash(ids: tuple[int, ...]) -> str:
-    """Return 16 hex digits that tell prompts apart in a log."""
+def prompt_hash(ids: Sequence[int]) -> str:
+    """Return 16 hex digits that tell prompts apart."""
     return hashlib.blake2b(array("I", ids).tobytes(), digest_size=8).hexdigest()

@@ -70,6 +70,7 @@ class Stream:
         self._asking: asyncio.Timeout | None = None  # around a pending sync, so that it can be ended early
         self._entered = False
         self._submitted = False
+        self._prompt_hash = ""
 
     def __repr__(self) -> str:
         state = self._replica.finish or ("lost" if self._over else "running")
@@ -87,6 +88,7 @@ class Stream:
             raise
         early = self._replica  # commits may have come before the reply told where output begins
         self._received = Received(submitted.prompt_length)
+        self._prompt_hash = submitted.prompt_hash
         self._entered = self._submitted = True
         self._behind = bool(early.tokens) or early.version > 0 or early.complete
         return self
@@ -194,8 +196,10 @@ class Stream:
         self._over, self._submitted = None, False
         try:
             submitted = await self._admission.resume(self, tuple(known), self._left)
-            if submitted.prompt_length != self._replica.prompt_length:
-                raise SequenceLost("the verify node came back with a tokenizer that reads the prompt otherwise")
+            if (submitted.prompt_length, submitted.prompt_hash) != (self._replica.prompt_length, self._prompt_hash):
+                raise SequenceLost(
+                    "the verify node came back and reads the prompt otherwise: another tokenizer or template"
+                )
         except OperationalError as error:
             self._over = self._over or error
             self._admission.resubmit = 0.0

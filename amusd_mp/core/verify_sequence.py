@@ -59,6 +59,7 @@ class VerifySequence:
     fed: int = 0
     carried: int = 0  # committed tokens before the last that the cache lacks, too: one that stood beside a chain
     version: int = 0
+    fresh: int = 0  # tokens that the last step committed
     origins: list[Origin] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     rejected: tuple[int, ...] = ()
@@ -171,7 +172,7 @@ class VerifySequence:
             finish = self.append(token, origin, picked.logprobs[at] if picked.logprobs is not None else None)
             if finish is not None:
                 break
-        emitted = len(self.ids) - length
+        emitted = self.fresh = len(self.ids) - length
         self.carried = int(beside is not None)
         self.rejected = () if finish is not None else path[accepted + self.carried :]
         right = min(accepted + self.carried, emitted)
@@ -220,7 +221,7 @@ class VerifySequence:
 
     def committed(self) -> Committed:
         """Return the publication of the current state: the last output tokens and their text."""
-        start = max(self.prompt_length, self.length - WINDOW_TOKENS)
+        start = max(self.prompt_length, self.length - max(WINDOW_TOKENS, self.fresh))
         first = start - self.prompt_length
         text_start = self.output.text_at(first)
         return Committed(

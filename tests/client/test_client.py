@@ -95,6 +95,15 @@ async def test_a_prompt_of_several_pages_reaches_the_draft(client: Client) -> No
     assert list(result.token_ids) == decode_alone(TRUTH, prompt, 40)
 
 
+async def test_a_least_length_beyond_what_fits_keeps_no_draft_away() -> None:
+    async with Cluster(models=stubs(max_length=64)) as cluster, cluster.client() as client:
+        await client.wait_for_draft()
+        prompt = list(range(24))
+        result = await client.generate(prompt, min_tokens=60, strategy="alternating", timeout=DEADLINE)
+    assert list(result.token_ids) == decode_alone(TRUTH, prompt, 40)
+    assert result.stats.proposed > 0
+
+
 async def test_a_reader_may_begin_late(client: Client, cluster: Cluster) -> None:
     async with client.stream(PROMPT, max_tokens=300, timeout=DEADLINE) as stream:
         await until(lambda: cluster.idle, "the end at the nodes")

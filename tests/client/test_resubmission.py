@@ -39,13 +39,16 @@ FAIR = Weather(delay=(0.001, 0.001))
 
 
 class Pieces:
-    """A tokenizer that writes PIECES."""
+    """A tokenizer that writes PIECES; its template begins with a date."""
+
+    def __init__(self, date: str = "1") -> None:
+        self._date = date
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(ord(letter) % len(PIECES) for letter in text)
 
     def encode_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
-        return self.encode("".join(content for _, content in messages))
+        return self.encode(self._date + "".join(content for _, content in messages))
 
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join(PIECES[token] for token in ids).decode("utf-8", "replace")
@@ -85,8 +88,9 @@ class Deployment:
         self.network = Network("resubmission", weather)
         self.runtime = VirtualRuntime("resubmission")
         self.card: dict[str, Any] = {}
+        self.date = "1"
         models = {
-            "truth": lambda: Stub(Particular(**self.card), Pieces()),
+            "truth": lambda: Stub(Particular(**self.card), Pieces(self.date)),
             "guess": lambda: Stub(Particular(0.3), Pieces()),
         }
         self.nodes = Nodes(deployment("truth", ["guess"], url="inproc://resubmission"), models, runtime=self.runtime)
@@ -283,6 +287,21 @@ def test_another_model_does_not_go_on_with_the_text_of_the_first() -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(made.be_back())
                 with pytest.raises(SequenceLost, match="came back with another model: dtype is 'float8', was 'none'"):
+                    await stream.result()
+
+    play(story)
+
+
+def test_nor_does_a_template_that_reads_the_conversation_otherwise() -> None:
+    async def story(made: Deployment, client: Client) -> None:
+        messages = [{"role": "user", "content": "hello"}]
+        async with client.stream(messages=messages, resubmit=True, **GREEDY) as stream:
+            await anext(stream)
+            await made.die()
+            made.date = "2"  # of the same length, as a date in a template is
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(made.be_back())
+                with pytest.raises(SequenceLost, match="reads the prompt otherwise: another tokenizer or template"):
                     await stream.result()
 
     play(story)

@@ -8,9 +8,9 @@ from amusd_mp.core.messages import Draft, Finish, Origin, Window
 from amusd_mp.core.output import Output
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
-from amusd_mp.core.step import Picked, Step, StepResult
+from amusd_mp.core.step import PREFILL_CHUNK, Picked, Step, StepResult
 from amusd_mp.core.tempo import ArrivalClock
-from amusd_mp.core.verify import PATIENCE, PREFILL_CHUNK, VerifyCore
+from amusd_mp.core.verify import PATIENCE, VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.testing.stub import StubDetokenizer
 
@@ -279,6 +279,19 @@ def test_a_page_and_a_publication_tell_the_same() -> None:
     assert (page.tokens, page.origins, page.text) == (window.tokens, window.origins, window.text)
     assert sequence.page(0).tokens == tuple(sequence.ids)
     assert sequence.page(10_000).tokens == ()
+
+
+def test_a_publication_says_all_that_its_step_committed() -> None:
+    core, sequence = started(Strategy.ALTERNATING, lookahead=99, max_tokens=400)
+    for first in (11, 111):
+        proposed = range(first, first + 99)
+        core.propose("d", first, guess(sequence, *proposed), now=0)
+        length = sequence.length
+        answer(core, core.plan(0.0), (*proposed, first + 99))
+        assert sequence.length == length + 100
+        assert sequence.committed().start <= length
+    core.close("s", Finish.CANCELLED, 1.0)
+    assert sequence.committed().start <= length
 
 
 def test_overlap_is_the_time_both_computed() -> None:

@@ -69,11 +69,12 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The sequence exists. `topic` is where its commits appear."""
+    """The sequence exists. `topic` is where its commits appear; `prompt_hash` tells prompts of equal length apart."""
 
     sequence: str
     prompt_length: int
     topic: str
+    prompt_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
