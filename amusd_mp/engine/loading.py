@@ -7,6 +7,8 @@ always explicit, and custom code runs only where the spec says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,7 +72,9 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
         net = _weights(spec, source, config, origin)
         _refuse(spec, config, type(net))
         progress("device", 0.7)
-        net = pad(net.to(device).eval(), spec.pad_layers, spec.model)  # type: ignore[arg-type]
+        with _memory(spec, "its weights", "take a smaller model or dtype, or another device"):
+            net = net.to(device).eval()  # type: ignore[arg-type]
+        net = pad(net, spec.pad_layers, spec.model)
     if pays(device, net.dtype):
         suit(net)
     card = _card(spec, net, tokenizer, length, _attach(spec, net))
@@ -78,16 +82,22 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
     check(net, card)
     progress("cache", 0.9)
     model = SlotModel(net, card, spec.max_sequences, fixed_shapes=spec.fixed_shapes)
-    try:
+    with _memory(spec, f"{spec.max_sequences} rows of {length} tokens", "lower max_sequences or max_length"):
         model.warm_up()
-    except RuntimeError as error:  # torch has no common type for "out of memory" on every device
-        raise ModelError(
-            f"{spec.model}: no memory for {spec.max_sequences} rows of {length} tokens on {spec.device}; "
-            f"lower max_sequences or max_length ({str(error).splitlines()[0]})",
-            model=spec.model,
-        ) from error
     progress("ready", 1.0)
     return LoadedModel(model, tokenizer)
+
+
+@contextmanager
+def _memory(spec: ModelSpec, what: str, remedy: str) -> Iterator[None]:
+    """Turn what a device raises that is too small into a ModelError."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no common type for "out of memory" on every device
+        raise ModelError(
+            f"{spec.model}: no memory for {what} on {spec.device}; {remedy} ({str(error).splitlines()[0]})",
+            model=spec.model,
+        ) from error
 
 
 def _known(spec: ModelSpec, key: str, value: str, known: tuple[str, ...]) -> None:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from amusd_mp.core.limits import LOOKAHEAD
 from amusd_mp.core.model import ModelCard
 from amusd_mp.core.params import GenerationParams
-from amusd_mp.core.step import Block, Picked, Step, StepResult
+from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
 from amusd_mp.engine.batch import Batcher
 from amusd_mp.engine.cache import SlotCache, layer_count
 from amusd_mp.engine.masks import Masks
@@ -128,12 +129,24 @@ class SlotModel:
             with torch.inference_mode():
                 self._cache.move(row, sources, start)
 
-    def warm_up(self) -> None:
-        """Take the cache's memory and run every lazy initialisation, then forget. Raises what the device raises."""
+    def warm_up(self, largest: bool | None = None) -> None:
+        """Take the cache's memory and run every lazy initialisation, then forget. Raises what the device raises.
+
+        `largest`: compute the steps that need most memory beside it, too; None: where a device has memory of its own,
+        so that what is too much for it is found now, and not by the first long prompt.
+        """
+        if largest is None:
+            largest = self._device.type != "cpu"
+        steps: list[tuple[Block, ...]] = [(_idle(0, 0, 1),)]
+        if largest:
+            length = self._card.max_length
+            chunk, few = min(PREFILL_CHUNK, length), min(LOOKAHEAD + 1, length)
+            steps += [(_idle(0, length - chunk, chunk),)]
+            steps += [tuple(_idle(row, length - few, few) for row in range(self.rows))]
         with torch.inference_mode():
-            self._forward((Block("warm-up", 0, 0, (0,), 1, GenerationParams(), 1),))
+            for blocks in steps:
+                self._pass(blocks)
             self._finish()
-        self._rows.clear()
 
     def close(self) -> None:
         """Release the device's memory. Idempotent."""
@@ -149,6 +162,14 @@ class SlotModel:
         if not blocks:
             return torch.empty(0, self._vocabulary)
         self._rows.check(blocks)
+        logits = self._pass(blocks)
+        for block in blocks:
+            self._rows.fed(block)
+        return logits
+
+    def _pass(self, blocks: Sequence[Block]) -> Tensor:
+        """Compute blocks, whatever their rows hold, and return the wanted logits."""
+        assert self._net is not None
         batch = self._batcher.build(blocks)
         self._cache.place = batch.place
         with packed(batch.place.packing):
@@ -160,8 +181,6 @@ class SlotModel:
                 use_cache=True,
                 **({"logits_to_keep": batch.keep} if self._cuts_logits else {}),
             ).logits
-        for block in blocks:
-            self._rows.fed(block)
         if isinstance(batch.keep, Tensor):
             return logits[0] if self._cuts_logits else logits[0, batch.keep]
         return _wanted(logits, blocks, batch.order, batch.keep)
@@ -170,6 +189,11 @@ class SlotModel:
         """Wait for the device where nothing copied from it has done so."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def _idle(row: int, start: int, count: int) -> Block:
+    """Return a block that nobody asked for, of `count` tokens."""
+    return Block("warm-up", row, start, (0,) * count, count, GenerationParams(), start)
 
 
 def _wanted(logits: Tensor, blocks: Sequence[Block], order: Sequence[int], keep: int) -> Tensor:
