@@ -77,6 +77,7 @@ class Keeper:
         self._over = asyncio.Event()
         self._over.set()
         self._worked = False
+        self._ready_at: float | None = None
 
     def __repr__(self) -> str:
         return f"<Keeper {self.name} {self.state.value} {self.process!r}>"
@@ -129,13 +130,12 @@ class Keeper:
 
     async def _live(self) -> State:
         failures = 0
-        clock = asyncio.get_running_loop().time
         while True:
             process = await self._make()
             if self._told_to_end.is_set():
                 return State.STOPPED
             self.process = process
-            began = clock()
+            self._ready_at = None
             try:
                 code = await process.run(self._ready)
             except OSError as error:
@@ -148,11 +148,13 @@ class Keeper:
                 return State.DRAINED if process.ready else self._failed("ended before it was ready", code)
             if not (self._restart and self._worked and code != 2):
                 return self._failed(process.reason, code)
-            failures = 1 if clock() - began > WORKED else failures + 1
+            worked = 0.0 if self._ready_at is None else asyncio.get_running_loop().time() - self._ready_at
+            failures = 1 if worked > WORKED else failures + 1
             await self._pause(process.reason, self._backoff.delay(failures))
 
     def _ready(self) -> None:
         self._worked = True
+        self._ready_at = asyncio.get_running_loop().time()
         self._become(State.READY)
 
     def _failed(self, reason: str, code: int | None) -> State:
