@@ -139,7 +139,8 @@ class NodeConfig(Section):
     )
     restart: Literal["never", "on-failure"] = Field(
         default="never",
-        description="`on-failure`: `up` starts the node again when it fails after it was ready; else `never`",
+        description="`on-failure`: `up` starts the node again when it fails after it was ready; `never`: its failure"
+        " stops the others",
     )
 
     def spec(self) -> ModelSpec:
