@@ -16,15 +16,6 @@ BEYOND: Final = 24
 class StepCosts:
     """Seconds of a step by rows and proposals over all rows: a curve for each number of rows, one line through all."""
 
-    FLOOR_EVERY = 256
-    """Steps of so many rows after which one without proposals is measured again."""
-
-    FLOOR_OFTEN = 4
-    """Steps after which the first reading of it is checked; so many times more after each further one."""
-
-    FLOORS_ENOUGH = 3
-    """Readings of it after which they are as rare as they ever become."""
-
     def __init__(self) -> None:
         self._line = CostLine()
         self._curves: dict[int, Curve] = {}  # by rows
@@ -53,18 +44,14 @@ class StepCosts:
         other = next(iter(self._curves.values())).upto(most // rows)
         return [other[proposals // rows] for proposals in range(most + 1)]
 
-    def floor_due(self, rows: int) -> bool:
-        """Return whether a step of so many rows without proposals should be measured, others having been.
+    def due(self, rows: int, k: int) -> bool:
+        """Return whether a step of so many rows with k proposals for each should be measured, others having been.
 
-        It is what speculation must beat. Taken from an estimate that was too dear it would never be tried, so never
-        learned; and one reading may be anything.
+        What was estimated too dear would never be tried, so never learned: neither a step without proposals, which
+        speculation must beat, nor one with more of them than ever before. And one reading may be anything.
         """
         known = self._curves.get(rows)
-        if known is None:
-            return False
-        if known.floors > self.FLOORS_ENOUGH:
-            return known.since_floor >= self.FLOOR_EVERY
-        return not known.floors or known.since_floor >= self.FLOOR_OFTEN**known.floors
+        return known is not None and known.due(k)
 
 
 class CostLine:
@@ -129,27 +116,31 @@ class Curve:
     SMOOTHING = 0.1
     ENOUGH = 4  # readings that speak for themselves
     OUTLIER = 1.5  # times what was expected: no reading counts for more
+    AGAIN = 4  # steps after which a first reading is checked; so many times more after each further one
+    RARELY = 4  # times that it becomes so many times more: 256 steps
 
     def __init__(self, rows: int, line: CostLine) -> None:
-        self.since_floor = 0
-        """Steps since one without proposals was measured."""
+        self._steps = 0
+        self._last: list[int] = [0]  # the step that was the last reading of each
         self._rows = rows
         self._line = line
         self._means: list[float] = [0.0]
         self._readings: list[int] = [0]
         self._curve: list[float] = []
 
-    @property
-    def floors(self) -> int:
-        """Readings of steps without proposals."""
-        return self._readings[0]
+    def due(self, k: int) -> bool:
+        """Return whether steps with k proposals for each row have not been measured for too long."""
+        readings, last = (self._readings[k], self._last[k]) if k < len(self._means) else (0, 0)
+        return self._steps - last >= self.AGAIN ** min(readings + (k > 0), self.RARELY)
 
     def observe(self, k: int, seconds: float) -> None:
         """Learn one step."""
-        self.since_floor = self.since_floor + 1 if k else 0
+        self._steps += 1
         missing = k + 1 - len(self._means)
         self._means += [0.0] * missing
         self._readings += [0] * missing
+        self._last += [0] * missing
+        self._last[k] = self._steps
         readings, mean = self._readings[k], self._means[k]
         if readings or (k and any(self._readings[1:])):
             seconds = min(seconds, self.OUTLIER * (mean if readings else self.at(k)))

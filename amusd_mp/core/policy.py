@@ -153,6 +153,19 @@ class Trust:
         self.share += self.RECOVERY * (1.0 - self.share)
 
 
+def _offers(rows: Sequence[RowView]) -> list[tuple[float, int]]:
+    """Return what each proposal is worth, negative, and its row; the likeliest of all rows first."""
+    return sorted((-worth, at) for at, row in enumerate(rows) for worth in row.worths)
+
+
+def _shares(rows: int, offers: Sequence[tuple[float, int]]) -> list[int]:
+    """Return how many of the offers are of each row."""
+    ks = [0] * rows
+    for _, at in offers:
+        ks[at] += 1
+    return ks
+
+
 class Policy:
     """Chooses proposals and waiting for one step of several rows; remembers costs, price, trust and its deadline."""
 
@@ -171,7 +184,7 @@ class Policy:
         meanwhile, and a step beside a busy draft takes longer (they may share memory, cores and a network).
         """
         rows, proposals = len(ks), self._scored(ks)
-        floor = proposals == 0 and self.costs.floor_due(rows)
+        floor = proposals == 0 and self.costs.due(rows, 0)
         if chosen or floor or self.costs.estimate(rows, proposals) is None:
             self.costs.observe(rows, proposals, seconds)
 
@@ -183,7 +196,7 @@ class Policy:
         alone = self.costs.estimate(len(rows), 0)
         if alone is None or not any(row.usable for row in rows):
             return self._go(tuple(row.valid for row in rows))
-        if all_rows and self.costs.floor_due(len(rows)):
+        if all_rows and self.costs.due(len(rows), 0):
             return self._go((0,) * len(rows))
         price = self.price.of(len(rows), len(rows) / alone)
         most = self._scored([row.valid for row in rows]) + AHEAD * len(rows)
@@ -201,6 +214,8 @@ class Policy:
             self.trust.learn(not missed)
         else:
             self.trust.recover()
+        if all_rows:
+            ks = self._one_more(rows, ks)
         probed = (min(max(k, PROBE_TOKENS * row.probe), row.valid) for k, row in zip(ks, rows, strict=True))
         return self._go(tuple(probed), missed)
 
@@ -216,13 +231,21 @@ class Policy:
         """Return how many of each row to use: the most expected tokens less what the step's time is worth."""
         if not self._packs:
             return self._best_rectangle(rows, price, seconds[:: len(rows)])
-        offers = sorted((-worth, at) for at, row in enumerate(rows) for worth in row.worths)
+        offers = _offers(rows)
         expected = accumulate((-worth for worth, _ in offers), initial=0.0)
         gains = [tokens - price * each for tokens, each in zip(expected, seconds, strict=False)]
-        ks = [0] * len(rows)
-        for _, at in offers[: gains.index(max(gains))]:
-            ks[at] += 1
-        return ks
+        return _shares(len(rows), offers[: gains.index(max(gains))])
+
+    def _one_more(self, rows: Sequence[RowView], ks: list[int]) -> list[int]:
+        """Return the same, or about one more for each row where it has not been measured for long what that costs."""
+        count = len(rows)
+        k = self._scored(ks) // count + 1
+        if not self.costs.due(count, k):
+            return ks
+        if not self._packs:
+            return [min(k, row.valid) for row in rows]
+        offers = _offers(rows)
+        return _shares(count, offers[: k * count]) if len(offers) >= k * count else ks
 
     @staticmethod
     def _best_rectangle(rows: Sequence[RowView], price: float, seconds: Sequence[float]) -> list[int]:

@@ -105,13 +105,13 @@ def test_tokens_that_cost_nothing_never_cost_less_than_nothing() -> None:
 def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_ever_more_rarely_after() -> None:
     costs = StepCosts()
     costs.observe(1, 0, 0.020)
-    assert not costs.floor_due(1)
-    assert not costs.floor_due(8), "first what there is"
+    assert not costs.due(1, 0)
+    assert not costs.due(8, 0), "first what there is"
     costs.observe(8, 32, 0.060)
-    assert costs.floor_due(8), "no estimate stands in for it, nor do other rows"
+    assert costs.due(8, 0), "no estimate stands in for it, nor do other rows"
     at = []
     for step in range(1200):
-        if costs.floor_due(8):
+        if costs.due(8, 0):
             costs.observe(8, 0, 0.030)
             at.append(step)
         else:
@@ -125,4 +125,17 @@ def test_that_costs_no_more_after_a_year_without_a_draft() -> None:
     for _ in range(10):
         costs.observe(1, 0, 0.030)
     costs._curves[1]._readings[0] = 10**9  # a power of it could not be computed
-    assert not costs.floor_due(1)
+    assert not costs.due(1, 0)
+
+
+def test_what_has_never_been_tried_is_due_after_a_few_steps_and_ever_more_rarely_after() -> None:
+    costs = StepCosts()
+    assert not costs.due(8, 1), "first what there is"
+    at = []
+    for step in range(700):
+        if costs.due(8, 3):
+            costs.observe(8, 24, 0.060)
+            at.append(step)
+        else:
+            costs.observe(8, 16, 0.050)
+    assert at == [4, 21, 86, 343, 600]

@@ -52,6 +52,35 @@ def test_an_expensive_second_is_spent_on_fewer_unlikely_tokens() -> None:
     assert dear.ks < cheap.ks
 
 
+@pytest.mark.parametrize("packs", [True, False])
+def test_what_more_proposals_cost_is_found_out_however_dear_they_seem(packs: bool) -> None:
+    """Steps of one to eight rows without proposals tell of dear tokens; those of proposals are nearly free."""
+    policy = Policy(packs)
+    for rows in range(1, 9):
+        for _ in range(10):
+            policy.costs.observe(rows, 0, 0.010 + 0.005 * rows)
+    views = [view(6, 0.7) for _ in range(8)]
+    for _ in range(100):
+        scored = sum(policy.decide(views, now=0).ks)
+        policy.costs.observe(8, scored, 0.050 + 0.0001 * scored)
+        policy.price.observe(8, 20, 0.055)
+    assert scored == 48
+
+
+def test_more_than_pays_is_tried_less_and_less() -> None:
+    policy = learned(0.02, 0.1)
+    for number, growth in enumerate((0.8, 0.9)):
+        for _ in range(100):
+            policy.costs.observe(1, 9 + number, 0.02 * (1 + growth))
+    used = []
+    for _ in range(1000):
+        (k,) = policy.decide([view(12, 0.5)], now=0).ks
+        policy.costs.observe(1, k, 0.02 * (1 + 0.1 * k))
+        used.append(k)
+    assert set(used) == {0, 3, 4}
+    assert 1000 - used.count(3) <= 2 * 4
+
+
 def test_it_waits_for_a_token_that_pays_and_goes_when_the_deadline_has_passed() -> None:
     policy = learned(0.020)
     waiting = policy.decide([view(0, 0.8, next_in=0.002)], now=1.0)
