@@ -131,7 +131,8 @@ class Curve:
     def due(self, k: int) -> bool:
         """Return whether steps with k proposals for each row have not been measured for too long."""
         readings, last = (self._readings[k], self._last[k]) if k < len(self._means) else (0, 0)
-        return self._steps - last >= self.AGAIN ** min(readings + (k > 0), self.RARELY)
+        wait: int = self.AGAIN ** min(readings + (k > 0), self.RARELY)
+        return self._steps - last >= wait
 
     def observe(self, k: int, seconds: float) -> None:
         """Learn one step."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from amusd_mp.codec import decode
 from amusd_mp.core.messages import Cancel, Committed, Opened, Submit
+from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.step import Step
+from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.testing.simulation.model import SimulatedModel, Tokens
 from amusd_mp.testing.stub import StubDetokenizer
 
@@ -183,7 +185,7 @@ class Watch:
             self._check_proposal(part.sequence, part.proposal)
 
     @staticmethod
-    def _check_proposal(sequence: Any, proposal: Any) -> None:
+    def _check_proposal(sequence: VerifySequence, proposal: Proposal) -> None:
         if not proposal.tokens:
             return
         window = sequence.proposals.by_draft[proposal.draft].window
@@ -192,11 +194,11 @@ class Watch:
         if guessed[: len(wanted)] != wanted:
             raise Breach(f"{sequence.name}: scores {proposal.tokens}, which do not continue its committed tokens")
         known = len(sequence.ids) - window.base
-        for other in proposal.others:
+        for sibling in proposal.siblings:
             beside = zip(window.tokens, window.parents or (), strict=True)
-            if (other.token, known + other.depth - 1) not in beside:
+            if (sibling.token, known + sibling.depth - 1) not in beside:
                 raise Breach(
-                    f"{sequence.name}: scores {other.token} at depth {other.depth}, which nobody proposed there"
+                    f"{sequence.name}: scores {sibling.token} at depth {sibling.depth}, which nobody proposed there"
                 )
 
     def draft_step(self, core: Any, model: SimulatedModel, step: Step) -> None:
