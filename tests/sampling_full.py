@@ -58,7 +58,7 @@ async def test_with_a_draft(draft: str, alone: Alone, table: list[Run]) -> None:
             for at_once in (1, 8):
                 what = f"{draft}, {strategy}, {lookahead}"
                 run = await compare_samples(client, alone, ASKS, at_once, what, strategy=strategy, lookahead=lookahead)
-                note(run, table).check_use(draft, strategy, lookahead)
+                assert note(run, table).shows_use(draft, strategy, lookahead)
 
 
 async def test_a_draft_that_is_killed_and_restarted_all_the_time(alone: Alone, table: list[Run]) -> None:
