@@ -41,9 +41,10 @@ class DeviceWatch:
 
     def look(self, step: int) -> None:
         """Raise NodeFailed if the device is at its `step` for longer than any may take; to be called every beat."""
-        stood = self._standstill.look(self._now())
+        now = self._now()
+        stood = self._standstill.look(now)
         if self._began is not None:
-            self._began += stood
+            self._began = min(now, self._began + stood)  # it may have begun after the last look
         if self.age > limits.STEP_LIMIT:
             raise NodeFailed(
                 f"the device has not answered for {self.age:.0f} s in step {step}; it hangs", node=self._node

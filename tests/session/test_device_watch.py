@@ -51,6 +51,13 @@ def test_what_this_process_stood_still_is_not_the_devices() -> None:
     bench.now += 10 * STEP_LIMIT  # stopped in the middle of the step, and continued
     bench.watch.look(step=7)
     assert bench.watch.age == pytest.approx(5)
-    bench.live(STEP_LIMIT - 6)
+    bench.watch.end()
+    bench.live(1)
+    bench.now += BEAT / 2
+    bench.watch.begin()  # after the last look, and then stopped
+    bench.now += STEP_LIMIT
+    bench.watch.look(step=7)
+    assert bench.watch.age == 0.0
+    bench.live(STEP_LIMIT - 1)
     with pytest.raises(NodeFailed, match="hangs"):
         bench.live(2)
