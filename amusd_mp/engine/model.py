@@ -137,12 +137,12 @@ class SlotModel:
         """
         if largest is None:
             largest = self._device.type != "cpu"
-        steps: list[tuple[Block, ...]] = [(_idle(0, 0, 1),)]
+        steps: list[tuple[Block, ...]] = [(_idle(0, 0, 1, 1),)]
         if largest:
             length = self._card.max_length
             chunk, few = min(PREFILL_CHUNK, length), min(LOOKAHEAD + 1, length)
-            steps += [(_idle(0, length - chunk, chunk),)]
-            steps += [tuple(_idle(row, length - few, few) for row in range(self.rows))]
+            steps += [(_idle(0, length - chunk, chunk, 1),)]
+            steps += [tuple(_idle(row, length - few, few, few) for row in range(self.rows))]
         with torch.inference_mode():
             for blocks in steps:
                 self._pass(blocks)
@@ -191,9 +191,9 @@ class SlotModel:
             torch.cuda.synchronize(self._device)
 
 
-def _idle(row: int, start: int, count: int) -> Block:
-    """Return a block that nobody asked for, of `count` tokens."""
-    return Block("warm-up", row, start, (0,) * count, count, GenerationParams(), start)
+def _idle(row: int, start: int, count: int, picks: int) -> Block:
+    """Return a block that nobody asked for, of `count` tokens with the next wanted behind the last `picks`."""
+    return Block("warm-up", row, start, (0,) * count, picks, GenerationParams(), start)
 
 
 def _wanted(logits: Tensor, blocks: Sequence[Block], order: Sequence[int], keep: int) -> Tensor:
