@@ -102,6 +102,17 @@ def test_tokens_that_cost_nothing_never_cost_less_than_nothing() -> None:
     assert costs.estimate(8, 8) == pytest.approx(costs.estimate(8, 0))
 
 
+def measured_at(costs: StepCosts, steps: int, k: int, else_k: int) -> list[int]:
+    """Return which steps of eight rows have k proposals each because that is due; all others have `else_k`."""
+    at = []
+    for step in range(steps):
+        due = costs.due(8, k)
+        costs.observe(8, 8 * (k if due else else_k), 0.060)
+        if due:
+            at.append(step)
+    return at
+
+
 def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_ever_more_rarely_after() -> None:
     costs = StepCosts()
     costs.observe(1, 0, 0.020)
@@ -109,13 +120,7 @@ def test_a_step_without_proposals_is_measured_before_it_is_compared_with_and_eve
     assert not costs.due(8, 0), "first what there is"
     costs.observe(8, 32, 0.060)
     assert costs.due(8, 0), "no estimate stands in for it, nor do other rows"
-    at = []
-    for step in range(1200):
-        if costs.due(8, 0):
-            costs.observe(8, 0, 0.030)
-            at.append(step)
-        else:
-            costs.observe(8, 32, 0.060)
+    at = measured_at(costs, steps=1200, k=0, else_k=4)
     assert at[:5] == [0, 5, 22, 87, 344]
     assert [b - a for a, b in pairwise(at[4:])] == [257, 257, 257]
 
@@ -131,11 +136,4 @@ def test_that_costs_no_more_after_a_year_without_a_draft() -> None:
 def test_what_has_never_been_tried_is_due_after_a_few_steps_and_ever_more_rarely_after() -> None:
     costs = StepCosts()
     assert not costs.due(8, 1), "first what there is"
-    at = []
-    for step in range(700):
-        if costs.due(8, 3):
-            costs.observe(8, 24, 0.060)
-            at.append(step)
-        else:
-            costs.observe(8, 16, 0.050)
-    assert at == [4, 21, 86, 343, 600]
+    assert measured_at(costs, steps=700, k=3, else_k=2) == [4, 21, 86, 343, 600]
