@@ -25,7 +25,8 @@ from amusd_mp import Client, LocalCluster
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine import SlotModel, load
+from amusd_mp.engine.loading import load
+from amusd_mp.engine.model import SlotModel
 
 TOKENS, AT_ONCE = 48, 8
 SETTINGS = [("slot", False), ("slot", True), ("sdpa", False), ("sdpa", True)]

@@ -50,7 +50,7 @@ def load_model(spec: ModelSpec, progress: OnProgress) -> Loaded:
     from amusd_mp.engine.source import resolve
 
     resolve(spec.model)
-    from amusd_mp.engine import load
+    from amusd_mp.engine.loading import load
 
     return load(spec, progress)
 

@@ -18,7 +18,7 @@ from amusd_mp import Client, GenerationResult, LocalCluster
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine import LoadedModel, load
+from amusd_mp.engine.loading import LoadedModel, load
 
 NEW_TOKENS = 32
 TEXTS = prompts(1)

@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from amusd_mp.core.model import Fingerprint, ModelCard
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block
-from amusd_mp.engine import SlotModel, attention
+from amusd_mp.engine import attention
+from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.random_init import randomize
 
 VOCABULARY = 97

@@ -27,7 +27,7 @@ from amusd_mp.core.params import GenerationParams, Speculation
 from amusd_mp.core.proposals import Proposal
 from amusd_mp.core.step import Block, Picked, Step
 from amusd_mp.core.verify_sequence import VerifySequence
-from amusd_mp.engine import LoadedModel, load
+from amusd_mp.engine.loading import LoadedModel, load
 from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.wanted import Wanted
 from amusd_mp.testing.stub import StubDetokenizer

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine import SlotModel
+from amusd_mp.engine.model import SlotModel
 
 LENGTH = 64
 

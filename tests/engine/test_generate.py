@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.step import Step
-from amusd_mp.engine import SlotModel, load
+from amusd_mp.engine.loading import load
+from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.source import BUNDLED
 
 PROMPTS = (

@@ -12,7 +12,7 @@ import torch
 
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.step import Step
-from amusd_mp.engine import load
+from amusd_mp.engine.loading import load
 from amusd_mp.engine.source import BUNDLED
 from amusd_mp.errors import ModelError
 

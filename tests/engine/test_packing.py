@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine import SlotModel
+from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.packing import Packing
 
 FAMILIES = ("llama", "gemma3", "gpt2")

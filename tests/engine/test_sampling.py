@@ -13,7 +13,7 @@ from amusd_mp.core import noise
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Picked, Step
-from amusd_mp.engine import load
+from amusd_mp.engine.loading import load
 from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.source import BUNDLED
 from amusd_mp.engine.wanted import Wanted

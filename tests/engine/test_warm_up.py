@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from amusd_mp.core.step import Step
-from amusd_mp.engine import SlotModel
+from amusd_mp.engine.model import SlotModel
 
 
 @pytest.mark.parametrize("fixed_shapes", [False, True])

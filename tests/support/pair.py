@@ -14,7 +14,7 @@ from amusd_mp import Client
 from amusd_mp.core.messages import DraftStatus
 from amusd_mp.core.model import Model, ModelCard, ModelSpec
 from amusd_mp.core.step import Block, Step, StepResult
-from amusd_mp.engine import load
+from amusd_mp.engine.loading import load
 from amusd_mp.testing.cluster import InProcessCluster, deployment
 from amusd_mp.testing.stub import Stub
 

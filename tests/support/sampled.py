@@ -23,7 +23,7 @@ from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.noise import key_words
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine import LoadedModel, load
+from amusd_mp.engine.loading import LoadedModel, load
 from amusd_mp.engine.noise import gumbel
 from amusd_mp.engine.processors import adjust, narrow
 from amusd_mp.engine.wanted import Wanted
