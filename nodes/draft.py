@@ -146,10 +146,10 @@ class DraftNode(Node):
                 quiet.end()
                 now = self._runtime.now()
                 told = core.apply(result, now)
-                if told and self._telling.due(min(map(reach, told)), any(w.full for w in told), now):
+                if told and self._telling.due(min(map(reach, told)), core.completed, now):
                     self._publish()
                 if begun is not None:
-                    link.publish(self._topic, self._tracer.drafted(begun, result))
+                    link.publish(self._topic, self._tracer.drafted(begun, result, core.aside))
 
     def _publish(self) -> None:
         """Tell every lead. What is too much for one message goes by topics of their own: on each, the last says all."""

@@ -26,6 +26,7 @@ class Fate(StrEnum):
     REJECTED = "rejected"  # verified, and wrong or behind a wrong one
     UNUSED = "unused"  # never verified: rolled back, or the sequence was over
     PROMPT = "prompt"  # the draft's prefill of a prompt, or catching up
+    ASIDE = "aside"  # none behind the lead: the step prepared for its being wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def clock_offset(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequen
 
 def _answers(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str) -> Iterator[float]:
     """Yield, for each decision against the draft, how long after it (on two clocks) the draft's answer to it began."""
-    last = {_end(_need(step, sequence)): step for step in draft}  # of several that end there, the one after a rollback
+    # Of several that end there, the one after a rollback.
+    last = {_end(entry): step for step in draft if not _aside(entry := _need(step, sequence))}
     for step in verify:
         entry = _need(step, sequence)
         decided = entry.start + 1 + entry.emitted
@@ -105,10 +107,13 @@ def _follow(
 
     `slack` is how many seconds the two clocks may differ.
     """
-    fates = [Fate.UNUSED if _need(step, sequence).tokens else Fate.PROMPT for step in draft]
+    fates: list[Fate] = []
     guesses: dict[int, list[int]] = {}
     for index, step in enumerate(draft):
-        guesses.setdefault(_end(_need(step, sequence)), []).append(index)
+        entry = _need(step, sequence)
+        fates.append(Fate.ASIDE if _aside(entry) else Fate.UNUSED if entry.tokens else Fate.PROMPT)
+        if not _aside(entry):
+            guesses.setdefault(_end(entry), []).append(index)
     flows: list[Flow] = []
     for number, step in enumerate(verify):
         entry = _need(step, sequence)
@@ -131,6 +136,11 @@ def _need(step: StepTrace, sequence: str) -> TraceEntry:
     return found
 
 
+def _aside(entry: TraceEntry) -> bool:
+    """Return whether a draft step guessed nothing behind the lead."""
+    return entry.aside > 0 and not entry.tokens
+
+
 def _end(entry: TraceEntry) -> int:
     """Return the position behind what was fed: for a draft step, the position of its guess."""
     return entry.start + entry.fed
@@ -150,7 +160,7 @@ def figures(timeline: Timeline) -> dict[str, float]:
 
 
 def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
-    """Return median milliseconds of a verify step by its tokens after the first, and of a draft step of one token."""
+    """Return median milliseconds of a verify step by its tokens after the first, and of a draft step for one guess."""
     verify: dict[int, list[float]] = {}
     draft: list[float] = []
     for timeline in timelines:
@@ -160,7 +170,7 @@ def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
         draft += [
             1e3 * (step.ended - step.began)
             for step in timeline.draft
-            if len(step.entries) == 1 and step.entries[0].fed == 1
+            if len(step.entries) == 1 and step.entries[0].tokens and (step.entries[0].fed == 1 or step.entries[0].aside)
         ]
     return {
         "verify_ms": {str(k): median(times) for k, times in sorted(verify.items())},

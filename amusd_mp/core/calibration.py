@@ -73,5 +73,10 @@ class Record:
         self.rescued += SMOOTHING * (any(right for _, right in odds) - self.rescued)
 
 
+def odds(beside: int, chosen: int) -> int:
+    """Return a draft's share for a token in percent of what it left to others than the one it chose."""
+    return min(100, 100 * beside // max(1, 100 - chosen))
+
+
 def _bin(confidence: int) -> int:
     return min(BINS - 1, confidence * BINS // 100)

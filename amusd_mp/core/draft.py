@@ -8,16 +8,18 @@ beyond this model's context is parked, not fatal: nothing is computed for it and
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from amusd_mp.core.calibration import Calibration
+from amusd_mp.core.branches import AT_ONCE, Branch, Offer
+from amusd_mp.core.calibration import Record
+from amusd_mp.core.costs import StepCosts
 from amusd_mp.core.draft_sequence import RUNNERS_UP, DraftSequence
 from amusd_mp.core.effort import Effort
 from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
-from amusd_mp.core.step import PREFILL_CHUNK, Block, Step, StepResult
+from amusd_mp.core.step import Block, Picked, Step, StepResult
 
 MESSAGE_TOKENS = 8192
 """Tokens of all windows in one message, at five bytes: well within a publication."""
@@ -29,12 +31,31 @@ TOGETHER = 32
 """Blocks up to this length share a step; a longer one makes the others wait, and at worst compute padding."""
 
 
+@dataclass(slots=True, eq=False)
+class Part:
+    """One sequence's share of a step: a guess behind its lead (`tip`), and one behind each of some branches."""
+
+    sequence: DraftSequence
+    tip: bool
+    branches: list[Branch] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Tokens that it feeds."""
+        return self.sequence.size(self.tip, self.branches)
+
+    @property
+    def aside(self) -> int:
+        """How many of them are beside the lead."""
+        return sum(1 + len(branch.tokens) for branch in self.branches)
+
+
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """The step the device is running, and the sequences it is for."""
+    """The step the device is running, and whose it is."""
 
     step: Step
-    sequences: tuple[DraftSequence, ...]
+    parts: tuple[Part, ...]
 
 
 class DraftCore:
@@ -47,13 +68,16 @@ class DraftCore:
         self.sequences: dict[str, DraftSequence] = {}
         self.steps = 0
         self.busy = 0.0
+        self.completed = False  # whether the last step made a lead full
+        self.aside: tuple[int, ...] = ()  # tokens that each block of the last step feeds beside its lead
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
         self._rows = RowPool(rows)
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
-        self._calibrations = Calibration(), Calibration()  # of greedy requests, and of sampled ones
+        self._records = Record(), Record()  # of greedy requests, and of sampled ones
+        self._costs = StepCosts()
         self._effort = Effort()
         self._heard: bool | None = None  # whether commits since the last plan had accepted tokens, None without any
 
@@ -82,7 +106,7 @@ class DraftCore:
             replica,
             self._max_length,
             ends,
-            self._calibrations[page.params.temperature > 0],  # the request's own: so the verify node sorts them, too
+            self._records[page.params.temperature > 0],  # the request's own: so the verify node sorts them, too
         )
         self._effort.fresh()
 
@@ -107,7 +131,7 @@ class DraftCore:
         if sequence is None:
             return
         sequence.closed = True
-        if self._in_flight is None or sequence not in self._in_flight.sequences:
+        if self._in_flight is None or all(part.sequence is not sequence for part in self._in_flight.parts):
             self._free(sequence)
 
     def close_all(self) -> None:
@@ -139,19 +163,54 @@ class DraftCore:
                 self._free(sequence)
             elif sequence.wanting and self._worth_it(sequence) and self._has_row(sequence):
                 wanting.append(sequence)
-        if not wanting:
-            return None
         short = [s for s in wanting if len(s.ids) - s.fed <= TOGETHER]
         long = [s for s in wanting if len(s.ids) - s.fed > TOGETHER]
         prefill = bool(long) and not (short and self._prefilled_last)
-        chosen = long[:1] if prefill else short
+        parts = [Part(sequence, tip=True) for sequence in (long[:1] if prefill else short)]
+        if not prefill:
+            self._prepare(parts)
+        if not parts:
+            return None
         self._prefilled_last = prefill
         self.steps += 1
-        blocks = tuple(self._block(sequence) for sequence in chosen)
-        others = RUNNERS_UP if any(sequence.branching for sequence in chosen) else 0
+        blocks = tuple([part.sequence.block(part.tip, part.branches) for part in parts])
+        for part, block in zip(parts, blocks, strict=True):
+            part.sequence.fed = block.start  # what a branch needs anew is overwritten
+        others = RUNNERS_UP if any(part.sequence.branching for part in parts) else 0
         step = Step(self.steps, blocks, confidence=True, runners_up=others)
-        self._in_flight = InFlight(step, tuple(chosen))
+        self._in_flight = InFlight(step, tuple(parts))
+        self.aside = tuple([part.aside for part in parts])
         return step
+
+    def _prepare(self, parts: list[Part]) -> None:
+        """Add the guesses behind runners-up that are worth their time: those that make more of each second.
+
+        What a guess is worth is the chance that it is used; a guess more makes a step longer by what was measured.
+        """
+        offers: list[tuple[Offer, Part]] = []
+        if not self._effort.resting:
+            has_part = {part.sequence.name: part for part in parts}
+            for sequence in self.sequences.values():
+                if sequence.branching and sequence.row is not None and len(sequence.ids) - sequence.fed <= TOGETHER:
+                    part = has_part.get(sequence.name) or Part(sequence, tip=False)
+                    offers += [(offer, part) for offer in sequence.offers()]
+        worth = sum(part.sequence.survival for part in parts)
+        seconds = self._seconds(parts)
+        for offer, part in sorted(offers, key=_by_worth)[:AT_ONCE]:
+            more = parts if part in parts else [*parts, part]
+            part.branches.append(offer.branch)
+            longer = self._seconds(more)
+            if parts and offer.worth * seconds <= worth * (longer - seconds):
+                part.branches.pop()
+                break
+            parts[:] = more
+            worth, seconds = worth + offer.worth, longer
+
+    def _seconds(self, parts: Sequence[Part]) -> float:
+        """Return how long the device is expected to take for a step; 0 for none, and before anything is known."""
+        if not parts:
+            return 0.0
+        return self._costs.estimate(len(parts), sum(part.size for part in parts) - len(parts)) or 0.0
 
     def apply(self, result: StepResult, now: float = 0.0) -> list[Window]:
         """Take the result of the step in flight and return the windows to publish; `now` is this node's clock."""
@@ -160,22 +219,34 @@ class DraftCore:
             raise ValueError(f"result of step {result.number}, but {flight} is in flight")
         self._in_flight = None
         self.busy += result.seconds
+        fed = [len(block.tokens) for block in flight.step.blocks]
+        if max(fed) <= TOGETHER:
+            self._costs.observe(len(fed), sum(fed) - len(fed), result.seconds)
         windows: list[Window] = []
-        for sequence, block, picked in zip(flight.sequences, flight.step.blocks, result.picked, strict=True):
-            if sequence.closed:
-                self._free(sequence)
-                continue
-            sequence.fed = block.start + len(block.tokens)
-            for at, token in enumerate(picked.tokens):
-                sequence.guess(
-                    token,
-                    now,
-                    picked.confidence[at] if picked.confidence else None,
-                    picked.runners_up[at] if picked.runners_up else (),
-                )
-            if picked.tokens and sequence.worth_sending:
-                windows.append(sequence.window())
+        for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
+            if part.sequence.closed:
+                self._free(part.sequence)
+            elif self._take(part, block, picked, now) and part.sequence.worth_sending:
+                windows.append(part.sequence.window())
+        self.completed = any(part.tip and part.sequence.stopped for part in flight.parts)
         return windows
+
+    @staticmethod
+    def _take(part: Part, block: Block, picked: Picked, now: float) -> bool:
+        """Take what one sequence got from a step; return whether it guessed anything."""
+        sequence = part.sequence
+        sequence.fed = block.start + len(block.tokens) - part.aside
+        if not picked.tokens:
+            return False
+        if part.tip:
+            others = picked.runners_up[0] if picked.runners_up else ()
+            sequence.guess(picked.tokens[0], now, picked.confidence[0] if picked.confidence else None, others)
+        at = part.tip - 1
+        for branch in part.branches:
+            at += 1 + len(branch.tokens)  # what its last token brought
+            others = picked.runners_up[at] if picked.runners_up else ()
+            sequence.guess_aside(branch, picked.tokens[at], picked.confidence[at], others)
+        return True
 
     def windows(self) -> list[Window]:
         """Return every lead, to be told after each step and at each beat: a lost one must not stall both sides."""
@@ -190,19 +261,9 @@ class DraftCore:
             sequence.row, sequence.fed = self._rows.take(sequence.ids)
         return sequence.row is not None
 
-    @staticmethod
-    def _block(sequence: DraftSequence) -> Block:
-        assert sequence.row is not None
-        end = min(sequence.fed + PREFILL_CHUNK, len(sequence.ids))
-        return Block(
-            sequence=sequence.name,
-            row=sequence.row,
-            start=sequence.fed,
-            tokens=tuple(sequence.ids[sequence.fed : end]),
-            picks=1 if end == len(sequence.ids) else 0,
-            params=sequence.params,
-            prompt_length=sequence.replica.prompt_length,
-        )
+
+def _by_worth(offered: tuple[Offer, Part]) -> float:
+    return -offered[0].worth
 
 
 def shared_out(windows: Sequence[Window], tokens: int = MESSAGE_TOKENS) -> Iterator[tuple[Window, ...]]:

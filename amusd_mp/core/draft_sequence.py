@@ -1,8 +1,8 @@
 """One sequence at a draft node: what is committed, what is guessed beyond it, and what the cache row holds.
 
-`ids` is the committed tokens followed by the guesses (the lead); the cache row holds exactly `ids[:fed]`. Commits reach
-`replica` at any time; `reconcile` moves the working state to them between steps (rule D3), so a result always belongs
-to the state that asked for it.
+`ids` is the committed tokens followed by the guesses (the lead); the cache row holds exactly `ids[:fed]`. `branches`
+are guesses for the case that the lead is wrong, and no part of either. Commits reach `replica` at any time; `reconcile`
+moves the working state to them between steps (rule D3), so a result always belongs to the state that asked for it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
-from amusd_mp.core.calibration import LEAST_WORTH, Calibration
+from amusd_mp.core.branches import AT_ONCE, LEAST_BRANCH, Beside, Branch, Offer
+from amusd_mp.core.calibration import LEAST_WORTH, Record, odds
 from amusd_mp.core.messages import Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
+from amusd_mp.core.step import PREFILL_CHUNK, Block
 
 RUNNERS_UP: Final = 2
 """Next best tokens told with each guess: of the bundled pair's wrong guesses the second best is right in 43 of 100, the
@@ -29,7 +31,7 @@ LEAST_SHARE: Final = 2
 class DraftSequence:
     """`end_ids` are the tokens after which guessing is pointless; `max_length` is the draft model's own.
 
-    `calibration` says what this draft's confidence is worth, and learns it from what is committed.
+    `record` says what this draft's confidence is worth, and learns it from what is committed.
     """
 
     name: str
@@ -38,10 +40,11 @@ class DraftSequence:
     replica: Replica
     max_length: int
     end_ids: Collection[int]
-    calibration: Calibration = field(default_factory=Calibration)
+    record: Record = field(default_factory=Record)
     ids: list[int] = field(default_factory=list)
     confidence: list[int] = field(default_factory=list)  # percent, of the lead's tokens
-    runners_up: list[tuple[tuple[int, int], ...]] = field(default_factory=list)  # ids and percent beside each of them
+    runners_up: list[Beside] = field(default_factory=list)  # beside each of them
+    branches: dict[tuple[int, int], Branch] = field(default_factory=dict)  # by position and token of the runner-up
     committed: int = 0  # how many of `ids` are committed
     version: int = 0
     fed: int = 0
@@ -67,26 +70,35 @@ class DraftSequence:
         c, most = self.committed, min(len(self.ids), len(known))
         while c < most and self.ids[c] == known[c]:
             c += 1
-        self._judge(c - self.committed, wrong=c < most)
-        del self.confidence[: len(known) - self.committed]
-        del self.runners_up[: len(known) - self.committed]
+        self._judge(c - self.committed, known[c] if c < most else None)
         if c < len(known):
-            self.rollbacks += c < len(self.ids)
-            self.stopped = True
-            self.confidence.clear()
-            self.runners_up.clear()
-            del self.ids[c:]
-            self.ids.extend(known[c:])
-            self.fed = min(self.fed, c)
+            self._start_over(c, known)
+        else:
+            del self.confidence[: len(known) - self.committed]
+            del self.runners_up[: len(known) - self.committed]
+            self.branches = {at: branch for at, branch in self.branches.items() if branch.position >= c}
         self.committed = len(known)
         self.version = self.replica.version
-        self.survival = prod(map(self.calibration.chance, self.confidence))
+        self.survival = prod(map(self.record.chain.chance, self.confidence))
         self.stopped |= not self.wanting
 
-    def _judge(self, right: int, wrong: bool) -> None:
-        """Learn from the lead's first tokens: so many were right, and the one behind them was wrong or is not known."""
-        for at, confidence in enumerate(self.confidence[: right + wrong]):
-            self.calibration.judge(confidence, at < right)
+    def _start_over(self, c: int, known: Sequence[int]) -> None:
+        """Go on from `known`, which leave the lead at position `c`, with what a branch holds behind them."""
+        taken = self.branches.get((c, known[c]), Branch(c, known[c]))
+        ahead, self.confidence, self.runners_up = taken.beyond(known[c + 1 :])
+        self.rollbacks += c < len(self.ids)
+        self.stopped = True
+        self.ids[c:] = [*known[c:], *ahead]
+        self.branches = {}
+        self.fed = min(self.fed, c)
+
+    def _judge(self, right: int, own: int | None) -> None:
+        """Learn from the lead's first tokens: so many were right; where `own` is told, it came in place of the next."""
+        for at, confidence in enumerate(self.confidence[: right + (own is not None)]):
+            self.record.chain.judge(confidence, at < right)
+        if own is not None and right < len(self.runners_up):
+            chosen, beside = self.confidence[right], self.runners_up[right]
+            self.record.wrong([(odds(share, chosen), token == own) for token, share in beside])
 
     @property
     def wanting(self) -> bool:
@@ -94,14 +106,19 @@ class DraftSequence:
 
         Not behind a lead that will hardly be accepted as far as it goes; an alternating verify node wants its k.
         """
-        limit = min(self.committed + self.speculation.lookahead, self.max_length)
-        if self.params.max_tokens is not None:  # the verify model's own token is the last one
-            limit = min(limit, self.replica.prompt_length + self.params.max_tokens - 1)
-        if self.speculation.strategy is Strategy.AUTOREGRESSIVE or len(self.ids) >= limit:
+        if self.speculation.strategy is Strategy.AUTOREGRESSIVE or len(self.ids) >= self._limit:
             return False
         if self.survival < LEAST_WORTH and self.speculation.strategy is Strategy.AMUSD:
             return False
         return not (self.lead and self.ids[-1] in self.end_ids)
+
+    @property
+    def _limit(self) -> int:
+        """The length beyond which no guess could be used."""
+        limit = min(self.committed + self.speculation.lookahead, self.max_length)
+        if self.params.max_tokens is not None:  # the verify model's own token is the last one
+            limit = min(limit, self.replica.prompt_length + self.params.max_tokens - 1)
+        return limit
 
     @property
     def beyond(self) -> bool:
@@ -132,14 +149,84 @@ class DraftSequence:
         self.ids.append(token)
         if confidence is not None:
             self.confidence.append(_percent(confidence))
-            self.survival *= self.calibration.chance(self.confidence[-1])
-            told = ((other, _percent(share)) for other, share in runners_up)
-            self.runners_up.append(tuple(each for each in told if each[1] >= LEAST_SHARE) if self.branching else ())
+            self.survival *= self.record.chain.chance(self.confidence[-1])
+            self.runners_up.append(self._beside(runners_up))
         self.drafted += 1
         self.stopped = not self.wanting
 
+    def guess_aside(
+        self, branch: Branch, token: int, confidence: float, runners_up: Sequence[tuple[int, float]]
+    ) -> None:
+        """Make a branch one token longer."""
+        self.branches[branch.position, branch.token] = branch
+        percent = _percent(confidence)
+        branch.add(token, percent, self._beside(runners_up), self.record.chain.chance(percent))
+
+    def _beside(self, runners_up: Sequence[tuple[int, float]]) -> Beside:
+        told = ((other, _percent(share)) for other, share in runners_up)
+        return tuple(each for each in told if each[1] >= LEAST_SHARE) if self.branching else ()
+
+    def offers(self) -> list[Offer]:
+        """Return the branches that could be made longer, in no order."""
+        found: list[Offer] = []
+        before, limit = 1.0, self._limit
+        if len(self.ids) + AT_ONCE * (limit - self.committed) > self.max_length:
+            return found  # a tree takes more slots than positions
+        for at, (confidence, beside) in enumerate(zip(self.confidence, self.runners_up, strict=False)):
+            chance = self.record.chain.chance(confidence)
+            wrong = before * (1 - chance)
+            before *= chance
+            for token, share in beside if wrong >= LEAST_BRANCH else ():
+                key = self.committed + at, token
+                branch = self.branches.get(key) or Branch(*key)
+                worth = wrong * self.record.beside.chance(odds(share, confidence)) * branch.survival
+                if worth >= LEAST_BRANCH and branch.end < limit and branch.last not in self.end_ids:
+                    found.append(Offer(worth, branch))
+        return found
+
+    def size(self, tip: bool, branches: Sequence[Branch]) -> int:
+        """Return how many tokens the block has that `block` would return."""
+        start, end = self._span(tip, branches)
+        return end - start + sum(1 + len(branch.tokens) for branch in branches)
+
+    def block(self, tip: bool, branches: Sequence[Branch] = ()) -> Block:
+        """Return what to feed for the guess behind the lead (`tip`), and for one behind each of the branches.
+
+        The lead's part comes first, then each branch from its runner-up on; what follows a branch is the pick of its
+        last token. A long prompt comes in chunks, the first without a pick.
+        """
+        assert self.row is not None
+        start, end = self._span(tip, branches)
+        if end - start > PREFILL_CHUNK:
+            return self._block(start, self.ids[start : start + PREFILL_CHUNK], 0)
+        tokens, parents = self.ids[start:end], list(range(-1, end - start - 1))
+        for branch in branches:
+            parents += [branch.position - 1 - start, *range(len(tokens), len(tokens) + len(branch.tokens))]
+            tokens += [branch.token, *branch.tokens]
+        chained = all(parent == at - 1 for at, parent in enumerate(parents))
+        picks = len(tokens) - (end - start) + tip
+        return self._block(start, tokens, picks, None if chained else tuple(parents))
+
+    def _span(self, tip: bool, branches: Sequence[Branch]) -> tuple[int, int]:
+        """Return the positions of the lead that are fed: those not fed yet, and those that a branch needs before it."""
+        start = min((self.fed, *(branch.position for branch in branches)))
+        return start, len(self.ids) if tip else max((start, *(branch.position for branch in branches)))
+
+    def _block(self, start: int, tokens: Sequence[int], picks: int, parents: tuple[int, ...] | None = None) -> Block:
+        assert self.row is not None
+        return Block(
+            sequence=self.name,
+            row=self.row,
+            start=start,
+            tokens=tuple(tokens),
+            picks=picks,
+            params=self.params,
+            prompt_length=self.replica.prompt_length,
+            parents=parents,
+        )
+
     def window(self) -> Window:
-        """Return the whole lead, to be published: the chain of guesses, then the runners-up beside it."""
+        """Return the whole lead, to be published: the chain of guesses, the runners-up beside it, and the branches."""
         tokens, confidence = self.ids[self.committed :], self.confidence
         parents: list[int] | None = None
         if len(confidence) != len(tokens):
@@ -152,6 +239,11 @@ class DraftSequence:
                     tokens.append(other)
                     parents.append(depth - 1)
                     confidence.append(share)
+                    branch = self.branches.get((self.committed + depth, other))
+                    if branch is not None:
+                        parents += range(len(tokens) - 1, len(tokens) - 1 + len(branch.tokens))
+                        tokens += branch.tokens
+                        confidence += branch.confidence
         return Window(
             sequence=self.name,
             version=self.version,

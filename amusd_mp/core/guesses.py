@@ -1,13 +1,13 @@
 """What a window proposes beyond the committed tokens, judged by content alone (rule V2).
 
-A window is a tree of guesses: its longest chain, and tokens that may stand in the place of the chain's.
+A window is a tree of guesses. The first child of each token is what the draft goes on from; the others may stand in its
+place, and may have guesses behind them in case they do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from amusd_mp.core.messages import Window
 
@@ -16,21 +16,22 @@ ROOT = -1
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """What a window proposes beyond the committed tokens, as indices into its tokens: its longest chain, and beside it
+    """What a window proposes beyond the committed tokens, as indices into its tokens: a chain, and beside it
 
     siblings: (depth, index) of tokens that may stand in the place of chain[depth]
+    aside:    the committed tokens took another way than the draft's own, which it will learn and follow
     """
 
     chain: tuple[int, ...] = ()
     siblings: tuple[tuple[int, int], ...] = ()
+    aside: bool = False
 
 
 def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
     """Return what a window proposes to follow `committed`, which holds every id from position 0.
 
-    None is a window that contradicts `committed`, or whose longest chain does: its draft starts over. An empty one
-    agrees as far as it goes, but ends at or before the last committed token. Of chains of equal length the one proposed
-    first wins.
+    None is a window that contradicts `committed`, or has nothing behind another way than its draft's own: that draft
+    starts over. Empty guesses agree as far as they go, but end at or before the last committed token.
     """
     base, tokens, parents = window.base, window.tokens, window.parents
     known = len(committed) - base
@@ -40,39 +41,43 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
         if any(tokens[i] != committed[base + i] for i in range(min(known, len(tokens)))):
             return None
         return Guesses(tuple(range(known, len(tokens))))
-    children: dict[int, list[int]] = {}
-    for i, parent in enumerate(parents):
-        children.setdefault(parent, []).append(i)
-    node = ROOT
+    children = _children(parents)
+    node, aside = ROOT, False
     for position in range(base, len(committed)):
-        if node not in children:
+        beyond = children.get(node)
+        if beyond is None:
             break
-        found = next((i for i in children[node] if tokens[i] == committed[position]), None)
+        found = next((i for i in beyond if tokens[i] == committed[position]), None)
         if found is None:
             return None
+        aside |= found != beyond[0]
         node = found
-    chain = _longest(node, parents)
-    if len(chain) == 1 and node != _longest(ROOT, parents)[-1]:
+    chain: list[int] = []
+    siblings: list[tuple[int, int]] = []
+    while node in children:
+        node, *others = children[node]
+        siblings += [(len(chain), other) for other in others]
+        chain.append(node)
+    if aside and not chain:
         return None
-    siblings = [(at, i) for at, (up, chosen) in enumerate(pairwise(chain)) for i in children[up] if i != chosen]
-    return Guesses(tuple(chain[1:]), tuple(siblings))
+    return Guesses(tuple(chain), tuple(siblings), aside)
 
 
 def reach(window: Window) -> int:
-    """Return how many tokens the longest chain of a window has."""
-    return len(window.tokens) if window.parents is None else len(_longest(ROOT, window.parents)) - 1
+    """Return how many tokens a draft's own chain has."""
+    if window.parents is None:
+        return len(window.tokens)
+    first: dict[int, int] = {}
+    for i, parent in enumerate(window.parents):
+        first.setdefault(parent, i)
+    node, count = ROOT, 0
+    while node in first:
+        node, count = first[node], count + 1
+    return count
 
 
-def _longest(node: int, parents: Sequence[int]) -> list[int]:
-    """Return `node` and the indices below it along the longest branch. One pass: a parent comes before its children."""
-    depth = {node: 0}
-    best = node
+def _children(parents: Sequence[int]) -> dict[int, list[int]]:
+    children: dict[int, list[int]] = {}
     for i, parent in enumerate(parents):
-        if i > node and parent in depth:
-            depth[i] = depth[parent] + 1
-            if depth[i] > depth[best]:
-                best = i
-    path = [best]
-    while path[-1] != node:
-        path.append(parents[path[-1]])
-    return path[::-1]
+        children.setdefault(parent, []).append(i)
+    return children

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import accumulate
 from operator import mul
 
-from amusd_mp.core.calibration import PRIOR, Record
+from amusd_mp.core.calibration import PRIOR, Record, odds
 from amusd_mp.core.guesses import Guesses, guesses_beyond, reach
 from amusd_mp.core.messages import Window
 
@@ -25,7 +25,7 @@ SMOOTHING = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """A token that may stand in the place of the chain's token `depth`: of a tree's nodes, one without children.
+    """A token that may stand in the place of the chain's token `depth`. What a window has behind it is not scored yet.
 
     odds:   percent, the draft's own share for it of what it left to others than the chain's
     worth:  the chance that it is accepted: all before it are right, the chain's token is wrong, and this one is right
@@ -147,7 +147,7 @@ class Evidence:
     acceptance: float
     record: Record
     judged: int = 0
-    broken_at: float | None = None  # when a commit contradicted its guesses, until a window agrees again
+    broken_at: float | None = None  # when a commit contradicted its own way, until a window agrees again
     missed: bool = False  # a token it should have sent did not come in time; no waiting until its next window
 
     def gap(self, length: int) -> int:
@@ -182,10 +182,10 @@ class Evidence:
                 wrong = before[depth] - before[depth + 1]
                 if wrong < least:
                     continue
-                odds = min(100, 100 * window.confidence[at] // max(1, 100 - confidence[depth]))
-                worth = wrong * record.beside.chance(odds)
+                share = odds(window.confidence[at], confidence[depth])
+                worth = wrong * record.beside.chance(share)
                 if worth >= least:
-                    siblings.append(Sibling(depth, window.tokens[at], odds, worth))
+                    siblings.append(Sibling(depth, window.tokens[at], share, worth))
         cut = len(chain) < len(guesses.chain)
         return Proposal(draft, tokens, tuple(chances), confidence, self.acceptance, tuple(siblings), cut=cut)
 
@@ -255,18 +255,17 @@ class ProposalStore:
     def best(self, committed: Sequence[int], committed_at: float, least: float = 0.0) -> Proposal:
         """Return the proposal of which most tokens of the chain can be expected to be accepted.
 
-        What is accepted with a chance below `least` is left out. Notes on the way which drafts the newest commit, made
-        at `committed_at`, contradicts.
+        What is accepted with a chance below `least` is left out. Notes on the way whose lead the newest commit, made at
+        `committed_at`, contradicts; what that draft has guessed behind a token beside its lead may go on all the same.
         """
         best, value = Proposal(), 0.0
         for draft, evidence in self.by_draft.items():
             guesses = guesses_beyond(committed, evidence.window)
-            if guesses is None:
-                if evidence.broken_at is None:
-                    evidence.broken_at = committed_at
-                continue
-            evidence.broken_at = None
-            if not guesses.chain:
+            if guesses is not None and not guesses.aside:
+                evidence.broken_at = None
+            elif evidence.broken_at is None:
+                evidence.broken_at = committed_at
+            if guesses is None or not guesses.chain:
                 continue
             proposal = evidence.propose(draft, guesses, least)
             expected = expected_accepted(proposal.chances)

@@ -7,7 +7,7 @@ them, is the business of nodes and client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amusd_mp.core import limits
@@ -69,11 +69,17 @@ class Tracer:
         )
         return self._record(begun, entries)
 
-    def drafted(self, begun: Begun, result: StepResult) -> StepTrace:
-        """Return a draft node's step."""
+    def drafted(self, begun: Begun, result: StepResult, aside: Sequence[int]) -> StepTrace:
+        """Return a draft node's step, `aside` of whose tokens were fed beside the lead of each block's sequence."""
         entries = tuple(
-            TraceEntry(block.sequence, block.start, len(block.tokens), tokens=picked.tokens)
-            for block, picked in zip(begun.step.blocks, result.picked, strict=True)
+            TraceEntry(
+                block.sequence,
+                block.start,
+                len(block.tokens) - beside,
+                tokens=picked.tokens[: max(0, block.picks - beside)],
+                aside=beside,
+            )
+            for block, picked, beside in zip(begun.step.blocks, result.picked, aside, strict=True)
         )
         return self._record(begun, entries)
 

@@ -55,6 +55,19 @@ def test_guesses_have_fates_and_windows_their_steps() -> None:
     assert timeline.flows == (Flow(1, 1),)
 
 
+def test_a_step_that_only_prepared_other_ways_is_no_guess_of_its_position() -> None:
+    beside = StepTrace("draft", 9, 0.0205 + AHEAD, 0.0305 + AHEAD, (TraceEntry("s", 10, 1, aside=2),), "draft", 0.04)
+    steps = [
+        verify(1, 0.0, 9, 0, 0),
+        draft(1, 0.01, 10),
+        beside,  # ends where the guess before it does
+        verify(2, 0.031, 10, 1, 1),
+    ]
+    timeline = arrange(steps, "s")
+    assert timeline.fates == (Fate.ACCEPTED, Fate.ASIDE)
+    assert timeline.flows == (Flow(0, 1),)
+
+
 def test_shares_of_the_time_are_of_the_whole() -> None:
     found = figures(example())
     assert found["wall_ms"] == pytest.approx(94.0)

@@ -283,7 +283,7 @@ def test_a_lead_that_another_sequence_made_less_likely_has_stopped() -> None:
         bench.step(50 + at, 0.3)
     sequence = bench.core.sequences["s"]
     for _ in range(30):
-        sequence.calibration.judge(30, accepted=False)
+        sequence.record.chain.judge(30, accepted=False)
     bench.commit(50)
     assert bench.core.plan() is None
     assert sequence.stopped, "so the pause before its next guess is not taken for the time that a guess takes"

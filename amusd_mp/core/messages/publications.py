@@ -51,10 +51,12 @@ class Committed:
 class Window:
     """A draft's whole lead on one sequence, beyond `base`: a tree of guesses, or a chain when `parents` is None.
 
-    `confidence` says, in percent, how sure the draft is of each token; it may be left out. `version` is the commit it
-    builds on. `full`: nothing more comes before the next commit. `drafted` and `rollbacks` count this draft's work
-    on the sequence so far. `resumed_at` is its own clock at its first guess after it last stopped, because its lead was
-    full, or started over; 0 if it does not tell.
+    `parents` has for each token the index of the one it follows, -1 for the last before `base`; the first that follows
+    a token is what the draft goes on from, the others may stand in its place. `confidence` says, in percent, how sure
+    the draft is of each token; it may be left out. `version` is the commit it builds on. `full`: the lead grows no more
+    before the next commit. `drafted`, tokens of leads, and `rollbacks` count this draft's work on the sequence so far.
+    `resumed_at` is its own clock at its first guess after it last stopped, because its lead was full, or started over;
+    0 if it does not tell.
     """
 
     sequence: str
@@ -126,7 +128,8 @@ class TraceEntry:
 
     Of a verify step: for how many positions it had proposals, on how many of those one was accepted, and how many
     tokens it committed; `start` is where its last committed token stands. Of a
-    draft step: the `tokens` it guessed, the first at position start + fed, and how the verify node reads them, `text`.
+    draft step: the `tokens` it guessed, the first at position start + fed, how the verify node reads them, `text`, and
+    how many tokens it fed `aside`, to guess behind runners-up; one that did nothing else has no `tokens`.
     So the window that a verify step used is the draft's latest step before it that guessed position start + proposed.
     """
 
@@ -138,6 +141,7 @@ class TraceEntry:
     emitted: int = 0
     tokens: tuple[int, ...] = ()
     text: str = ""
+    aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,26 +187,22 @@ class SimulatedModel:
         if block.start > len(row.ids):
             raise ValueError(f"{block.sequence}: fed at {block.start}, but row {block.row} holds {len(row.ids)}")
         del row.ids[block.start :], row.hashes[block.start :]
+        before = row.hashes[-1] if row.hashes else 0
         first, chained = len(block.tokens) - block.picks, block.chained
+        hashes: list[int] = []
         picks: list[int] = []
         others: list[tuple[tuple[int, float], ...]] = []
         for i, token in enumerate(block.tokens):
+            up = i - 1 if block.parents is None else block.parents[i]
+            hashes.append(extend(hashes[up] if up >= 0 else before, token))
             if i < chained:
-                prefix = extend(row.hashes[-1] if row.hashes else 0, token)
                 row.ids.append(token)
-                row.hashes.append(prefix)
-                ids: Sequence[int] = row.ids
-            else:
-                assert block.parents is not None
-                up = block.parents[i]
-                if not 0 <= up < chained:
-                    raise ValueError(f"{block.sequence}: token {i} is no leaf beside the chain: {block.parents}")
-                prefix = extend(row.hashes[block.start + up], token)
-                ids = [*row.ids[: block.start], *block.line(i)]
+                row.hashes.append(hashes[i])
             if i >= first:
-                picks.append(self._tokens.at(ids, prefix))
+                ids = row.ids if i < chained else [*row.ids[: block.start], *block.line(i)]
+                picks.append(self._tokens.at(ids, hashes[i]))
                 if runners_up and self._tokens.has_second:
-                    others.append(((self._tokens.runner_up(ids, prefix), OTHER_SHARE),))
+                    others.append(((self._tokens.runner_up(ids, hashes[i]), OTHER_SHARE),))
         if not others:
             return Picked(tuple(picks))
         return Picked(tuple(picks), None, (OWN_SHARE,) * len(picks), tuple(others))

@@ -189,14 +189,16 @@ class Watch:
         if not proposal.tokens:
             return
         window = sequence.proposals.by_draft[proposal.draft].window
-        guessed = [*sequence.ids[: window.base], *window.tokens]
-        wanted = [*sequence.ids, *proposal.tokens]
-        if guessed[: len(wanted)] != wanted:
-            raise Breach(f"{sequence.name}: scores {proposal.tokens}, which do not continue its committed tokens")
+        parents = range(-1, len(window.tokens) - 1) if window.parents is None else window.parents
+        nodes = {(up, token): at for at, (up, token) in enumerate(zip(parents, window.tokens, strict=True))}
+        way = [-1]  # from the window's base to the end of what is scored
+        for token in (*sequence.ids[window.base :], *proposal.tokens):
+            if (way[-1], token) not in nodes:
+                raise Breach(f"{sequence.name}: scores {proposal.tokens}, which do not continue its committed tokens")
+            way.append(nodes[way[-1], token])
         known = len(sequence.ids) - window.base
         for sibling in proposal.siblings:
-            beside = zip(window.tokens, window.parents or (), strict=True)
-            if (sibling.token, known + sibling.depth - 1) not in beside:
+            if (way[known + sibling.depth], sibling.token) not in nodes:
                 raise Breach(
                     f"{sequence.name}: scores {sibling.token} at depth {sibling.depth}, which nobody proposed there"
                 )

@@ -1,0 +1,174 @@
+"""Guesses behind runners-up: made while they are worth their time, gone on from where a commit takes their way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from amusd_mp.core.draft import DraftCore
+from amusd_mp.core.effort import PATIENCE_ROUNDS
+from amusd_mp.core.messages import Committed, Finish, Origin, SyncPage, Window
+from amusd_mp.core.params import GenerationParams, Speculation, Strategy
+from amusd_mp.core.proposals import ProposalStore
+from amusd_mp.core.replica import Replica
+from amusd_mp.core.step import Block
+from amusd_mp.testing.stub import StubModel
+
+PROMPT = (1, 2, 3)
+SECOND = 100
+"""The draft guesses that a token is its own position, and its runner-up so much more."""
+
+
+class Bench:
+    """A draft with one sequence, on a stub whose cache refuses what was not fed."""
+
+    def __init__(
+        self, lookahead: int = 2, strategy: Strategy = Strategy.AMUSD, per_token: float = 0.0, **params: float
+    ) -> None:
+        self.per_token = per_token
+        self.model = StubModel(len, rows=2, vocabulary=1000, seconds=0.001, second=lambda ids: SECOND + len(ids))
+        self.core = DraftCore(rows=2, max_length=1000, eos_ids=(0,))
+        self.committed = list(PROMPT)
+        page = SyncPage(
+            "s", 0, 3, 3, 0, PROMPT, GenerationParams(**params), Speculation(strategy, lookahead)
+        )  # fmt: skip
+        replica = Replica(len(PROMPT))
+        replica.merge(page)
+        self.core.open(page, replica)
+        self.windows: list[Window] = []
+
+    def step(self) -> Block | None:
+        """Run the next step; return what it fed, None if there was nothing to do."""
+        step = self.core.plan()
+        if step is None:
+            return None
+        fed = sum(len(block.tokens) for block in step.blocks)
+        self.windows += self.core.apply(replace(self.model.run(step), seconds=0.001 + self.per_token * fed))
+        sequence = self.core.sequences["s"]
+        assert sequence.row is not None
+        assert self.model.cache[sequence.row][: sequence.fed] == sequence.ids[: sequence.fed]
+        return step.blocks[0]
+
+    def rest(self) -> None:
+        """Run until there is nothing to do."""
+        while self.step() is not None:
+            pass
+
+    def commit(self, *tokens: int, origin: Origin = Origin.RECOVERED) -> None:
+        start = len(self.committed)
+        self.committed += tokens
+        self.core.commit(Committed("s", start, start, tokens, len(self.committed), origin.value * len(tokens)))
+
+    @property
+    def lead(self) -> list[int]:
+        return self.core.sequences["s"].ids[len(self.committed) :]
+
+
+def test_a_step_guesses_behind_the_lead_and_behind_a_runner_up_at_once() -> None:
+    bench = Bench()
+    bench.step()
+    block = bench.step()
+    assert block is not None
+    assert (block.start, block.tokens, block.parents, block.picks) == (3, (3, 103), (-1, -1), 2)
+    assert bench.lead == [3, 4]
+    window = bench.windows[-1]
+    assert window.tokens == (3, 4, 103, 4, 104)
+    assert window.parents == (-1, 0, -1, 2, 0)
+    assert bench.core.aside == (1,)
+    assert bench.step() is None, "no guess beyond the lookahead"
+
+
+def test_a_commit_that_takes_a_branch_goes_on_from_its_end_in_one_forward() -> None:
+    bench = Bench()
+    bench.rest()
+    bench.commit(103)
+    block = bench.step()
+    assert block is not None
+    assert (block.start, block.tokens[:2], bench.lead) == (3, (103, 4), [4, 5])
+    bench.commit(4, 5, origin=Origin.ACCEPTED)
+    bench.rest()
+    assert bench.lead == [6, 7]
+
+
+def test_what_was_committed_behind_the_runner_up_is_taken_off_the_branch() -> None:
+    bench = Bench(lookahead=4)
+    bench.rest()
+    assert bench.core.sequences["s"].branches[3, 103].tokens == [4, 5, 6]
+    bench.commit(103, 4)
+    bench.core.plan()
+    assert bench.lead == [5, 6]
+
+
+def test_a_branch_that_the_commit_leaves_again_is_nothing() -> None:
+    bench = Bench(lookahead=4)
+    bench.rest()
+    bench.commit(103, 50)
+    block = bench.step()
+    assert block is not None
+    assert (block.start, block.tokens) == (3, (103, 50))
+    assert bench.lead == [5]
+
+
+def test_a_lead_that_was_right_keeps_the_branches_beside_what_is_left_of_it() -> None:
+    bench = Bench(lookahead=4)
+    bench.rest()
+    before = dict(bench.core.sequences["s"].branches)
+    bench.commit(3, origin=Origin.ACCEPTED)
+    bench.core.plan()
+    after = bench.core.sequences["s"].branches
+    assert after
+    assert after == {at: branch for at, branch in before.items() if at[0] > 3}
+
+
+@pytest.mark.parametrize("per_token", [0.0, 0.01])
+def test_where_a_token_is_dear_the_lead_comes_first_and_branches_when_it_is_full(per_token: float) -> None:
+    bench = Bench(lookahead=4, per_token=per_token)
+    beside: list[tuple[bool, int]] = []  # whether each step guessed behind the lead, and what it fed beside it
+    while (block := bench.step()) is not None:
+        beside.append((block.picks > bench.core.aside[0], bench.core.aside[0]))
+    assert [tip for tip, _ in beside][:4] == [True] * 4
+    early = sum(aside for tip, aside in beside if tip)
+    late = sum(aside for tip, aside in beside if not tip)
+    assert early > late if not per_token else early < late
+
+
+@pytest.mark.parametrize("kind", ["sampled", "alternating", "useless"])
+def test_nothing_is_prepared_where_no_tree_is_scored_or_no_guess_is_used(kind: str) -> None:
+    params = {"temperature": 1.0} if kind == "sampled" else {}
+    bench = Bench(strategy=Strategy.ALTERNATING if kind == "alternating" else Strategy.AMUSD, **params)
+    for token in range(PATIENCE_ROUNDS + 2 if kind == "useless" else 0):
+        bench.commit(500 + token, origin=Origin.ALONE)
+        bench.core.plan()  # a round begins
+        if bench.core._in_flight is not None:
+            bench.core.apply(bench.model.run(bench.core._in_flight.step))
+    bench.rest()
+    assert not bench.core.sequences["s"].branches or kind == "useless"
+    assert kind != "useless" or bench.step() is None
+
+
+def test_a_sequence_closed_during_such_a_step_leaves_only_what_its_row_still_holds() -> None:
+    bench = Bench(lookahead=4)
+    for _ in range(3):
+        bench.step()
+    step = bench.core.plan()
+    assert step is not None
+    assert step.blocks[0].start == 3, "it feeds the lead's beginning anew"
+    result = bench.model.run(step)
+    bench.core.commit(Committed("s", 9, 3, (3,), 4, Origin.RECOVERED.value, finish=Finish.STOP))
+    bench.core.apply(result)
+    held = bench.core._rows.free[step.blocks[0].row]
+    assert list(held) == bench.model.cache[step.blocks[0].row][: len(held)]
+
+
+def test_after_a_rejection_the_verify_node_holds_the_branch_already() -> None:
+    bench = Bench(lookahead=4)
+    bench.rest()
+    store = ProposalStore()
+    store.put("d", 1, bench.windows[-1], now=1.0)
+    assert store.best([*PROMPT, 3], committed_at=2.0).tokens == (4, 5, 6)
+    assert store.by_draft["d"].broken_at is None
+    assert store.best([*PROMPT, 103], committed_at=3.0).tokens == (4, 5, 6)
+    assert store.by_draft["d"].broken_at == 3.0, "the draft starts over, and is awaited like one that does"
+    assert store.best([*PROMPT, 103, 4], committed_at=4.0).tokens == (5, 6)
+    assert store.best([*PROMPT, 103, 50], committed_at=5.0).tokens == ()
