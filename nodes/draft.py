@@ -1,7 +1,8 @@
 """The draft node: the small model, guessing ahead of the verify node for as long as it lives.
 
-One loop: reconcile with every commit that arrived, guess one token further for every sequence whose lead is not full,
-publish the whole leads. It only dials, never waits for the network between steps, and is forgotten without harm.
+One loop: reconcile with every commit that arrived, guess one token further for every sequence whose lead is not full
+and behind what else may come, publish it all. It only dials, never waits for the network between steps, and is
+forgotten without harm.
 """
 
 from __future__ import annotations

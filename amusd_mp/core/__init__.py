@@ -12,7 +12,8 @@ The rules that comments here go back to:
     V5  a sequence ends exactly, and every count is cut there
     V6  a step pins what it uses; a sequence closed meanwhile gets nothing from it
     V7  the last committed token is in no cache yet: every block begins with it
-    D1  the draft guesses until its lead is full, then waits for a commit and repeats its window at every beat
+    D1  the draft guesses until its lead is full and what may come instead is prepared (`branches`), then waits for a
+        commit and repeats its window at every beat
     D2  it takes what arrived between steps only, several commits as one, and waits for no network
     D3  on a commit it keeps the lead, jumps forward or rolls back: its cache holds exactly the ids that were fed
     D4  it sends the whole lead each time, so the next message repairs a lost one

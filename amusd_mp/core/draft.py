@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from amusd_mp.core.branches import AT_ONCE, Branch, Offer
+from amusd_mp.core.branches import AT_ONCE, RUNNERS_UP, Branch, Offer
 from amusd_mp.core.calibration import Record
 from amusd_mp.core.costs import StepCosts
-from amusd_mp.core.draft_sequence import RUNNERS_UP, DraftSequence
+from amusd_mp.core.draft_sequence import DraftSequence
 from amusd_mp.core.effort import Effort
 from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
-from amusd_mp.core.step import Block, Picked, Step, StepResult
+from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
 
 MESSAGE_TOKENS = 8192
 """Tokens of all windows in one message, at five bytes: well within a publication."""
@@ -149,7 +149,8 @@ class DraftCore:
     def plan(self) -> Step | None:
         """Reconcile with every commit and return the next step.
 
-        None while one is in flight, while every lead is full, and in a round in which it rests.
+        None while one is in flight, while every lead is full and nothing beside it likely, and in a round in which it
+        rests.
         """
         if self._in_flight is not None:
             return None
@@ -200,7 +201,7 @@ class DraftCore:
             more = parts if part in parts else [*parts, part]
             part.branches.append(offer.branch)
             longer = self._seconds(more)
-            if parts and offer.worth * seconds <= worth * (longer - seconds):
+            if part.size > PREFILL_CHUNK or (parts and offer.worth * seconds <= worth * (longer - seconds)):
                 part.branches.pop()
                 break
             parts[:] = more

@@ -12,16 +12,12 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
-from amusd_mp.core.branches import AT_ONCE, LEAST_BRANCH, Beside, Branch, Offer
+from amusd_mp.core.branches import AT_ONCE, BRANCHED, LEAST_BRANCH, Beside, Branch, Offer
 from amusd_mp.core.calibration import LEAST_WORTH, Record, odds
 from amusd_mp.core.messages import Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.step import PREFILL_CHUNK, Block
-
-RUNNERS_UP: Final = 2
-"""Next best tokens told with each guess: of the bundled pair's wrong guesses the second best is right in 43 of 100, the
-third in 12, the fourth in 7 (greedy, 48 prompts)."""
 
 LEAST_SHARE: Final = 2
 """Percent of probability below which a runner-up is not worth its place in a message."""
@@ -170,8 +166,10 @@ class DraftSequence:
         """Return the branches that could be made longer, in no order."""
         found: list[Offer] = []
         before, limit = 1.0, self._limit
-        if len(self.ids) + AT_ONCE * (limit - self.committed) > self.max_length:
-            return found  # a tree takes more slots than positions
+        held = sum(len(branch.tokens) for branch in self.branches.values())
+        slots = len(self.ids) + AT_ONCE * (limit - self.committed)  # a tree takes more of them than positions
+        if held + AT_ONCE > BRANCHED or slots > self.max_length:
+            return found
         for at, (confidence, beside) in enumerate(zip(self.confidence, self.runners_up, strict=False)):
             chance = self.record.chain.chance(confidence)
             wrong = before * (1 - chance)

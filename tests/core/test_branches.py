@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from amusd_mp.core import draft_sequence
+from amusd_mp.core.branches import AT_ONCE, BRANCHED
 from amusd_mp.core.draft import DraftCore
 from amusd_mp.core.effort import PATIENCE_ROUNDS
+from amusd_mp.core.limits import LOOKAHEAD_MAX, WINDOW_TREE
 from amusd_mp.core.messages import Committed, Finish, Origin, SyncPage, Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.proposals import ProposalStore
 from amusd_mp.core.replica import Replica
-from amusd_mp.core.step import Block
+from amusd_mp.core.step import PREFILL_CHUNK, Block
 from amusd_mp.testing.stub import StubModel
 
 PROMPT = (1, 2, 3)
@@ -28,7 +31,7 @@ class Bench:
     ) -> None:
         self.per_token = per_token
         self.model = StubModel(len, rows=2, vocabulary=1000, seconds=0.001, second=lambda ids: SECOND + len(ids))
-        self.core = DraftCore(rows=2, max_length=1000, eos_ids=(0,))
+        self.core = DraftCore(rows=2, max_length=5000, eos_ids=(0,))
         self.committed = list(PROMPT)
         page = SyncPage(
             "s", 0, 3, 3, 0, PROMPT, GenerationParams(**params), Speculation(strategy, lookahead)
@@ -131,6 +134,22 @@ def test_where_a_token_is_dear_the_lead_comes_first_and_branches_when_it_is_full
     early = sum(aside for tip, aside in beside if tip)
     late = sum(aside for tip, aside in beside if not tip)
     assert early > late if not per_token else early < late
+
+
+def test_however_much_may_come_a_window_holds_no_more_than_a_message_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_sequence, "LEAST_BRANCH", 0.001)
+    bench = Bench(lookahead=LOOKAHEAD_MAX)
+    record = bench.core.sequences["s"].record
+    for _ in range(2000):
+        record.chain.judge(60, accepted=True)
+        record.beside.judge(75, accepted=True)
+    for accepted in (False, False, *[True] * 14):
+        record.chain.judge(60, accepted)
+    bench.rest()
+    branches = bench.core.sequences["s"].branches.values()
+    assert BRANCHED - AT_ONCE < sum(len(branch.tokens) for branch in branches) <= BRANCHED
+    assert max(len(window.tokens) for window in bench.windows) <= WINDOW_TREE
+    assert max(len(block.tokens) for step in bench.model.steps for block in step.blocks) <= PREFILL_CHUNK
 
 
 @pytest.mark.parametrize("kind", ["sampled", "alternating", "useless"])
