@@ -14,7 +14,6 @@ from functools import partial
 from amusd_mp.core import limits
 from amusd_mp.core.digest import DigestReader, Known
 from amusd_mp.core.draft import DraftCore, shared_out
-from amusd_mp.core.guesses import reach
 from amusd_mp.core.messages import (
     VERIFY_TOPICS,
     Beat,
@@ -82,7 +81,11 @@ class DraftNode(Node):
         self._loaded = await self._device.run(lambda: context.load_model(context.config.spec(), progress))
         model = self._loaded.model
         self._core = DraftCore(
-            model.rows, model.card.max_length, model.card.eos_ids, temperature=context.config.draft_temperature
+            model.rows,
+            model.card.max_length,
+            model.card.eos_ids,
+            temperature=context.config.draft_temperature,
+            packs=model.packs,
         )
         assert self._link is not None
         self._link.card = model.card
@@ -135,6 +138,8 @@ class DraftNode(Node):
             while True:
                 step = core.plan()
                 if step is None:
+                    if core.news:
+                        self._publish()  # what it was too early to tell
                     self._work.clear()
                     quiet.rest()  # what it hears may be work
                     await self._work.wait()
@@ -147,14 +152,15 @@ class DraftNode(Node):
                 quiet.end()
                 now = self._runtime.now()
                 told = core.apply(result, now)
-                if told and self._telling.due(min(map(reach, told)), core.completed, now):
+                if told and self._telling.due(core.shortest, core.completed, now):
                     self._publish()
                 if begun is not None:
-                    link.publish(self._topic, self._tracer.drafted(begun, result, core.aside))
+                    link.publish(self._topic, self._tracer.drafted(begun, result, core.parts))
 
     def _publish(self) -> None:
         """Tell every lead. What is too much for one message goes by topics of their own: on each, the last says all."""
         assert self._link is not None
+        self._core.news = False
         for number, part in enumerate(shared_out(self._core.windows())):
             topic = f"{self._topic}/{number}" if number else self._topic
             self._link.publish(topic, Draft(self._link.verify, part, self._core.busy, self._runtime.now()))

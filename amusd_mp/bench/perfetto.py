@@ -55,8 +55,8 @@ def _events(label: str, timeline: Timeline, zero: float) -> Iterator[dict[str, A
                 yield span(node, "wait", "wait", before.ended, after.began)
     for step, fate in zip(timeline.draft, timeline.fates, strict=True):
         entry = step.entries[0]
-        text = entry.text or ("guess" if entry.tokens or not entry.aside else "other ways")
-        facts = {"fate": fate, "start": entry.start, "fed": entry.fed, "aside": entry.aside}
+        text = entry.text or ("guess" if entry.tokens or not entry.beside else "other ways")
+        facts = {"fate": fate, "start": entry.start, "fed": entry.fed, "beside": entry.beside}
         yield span("draft", "compute", text, step.began, step.ended, **facts)
         if step.heard:
             yield span("verify", "network", "window", step.ended, max(step.ended, step.heard), position=entry.start)

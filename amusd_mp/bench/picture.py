@@ -24,7 +24,7 @@ COLORS: Final = {
     Fate.REJECTED: "url(#rejected)",
     Fate.UNUSED: "url(#unused)",
     Fate.PROMPT: "#9aa3ad",
-    Fate.ASIDE: "#d9b95b",
+    Fate.PREPARED: "#d9b95b",
 }
 VERIFY_COLOR: Final = "#3b6fb5"
 ALONE_COLOR: Final = "#9dbbe0"
@@ -107,7 +107,7 @@ def _legend(top: float) -> Iterator[str]:
         (COLORS[Fate.ACCEPTED], "guess accepted"),
         (COLORS[Fate.REJECTED], "guess rejected"),
         (COLORS[Fate.UNUSED], "never verified"),
-        (COLORS[Fate.ASIDE], "other ways alone"),
+        (COLORS[Fate.PREPARED], "other ways alone"),
         (VERIFY_COLOR, "verify step (accepted/proposed)"),
         (ALONE_COLOR, "verify step without a proposal"),
     )

@@ -1,8 +1,8 @@
 """Steps of both nodes on one clock, and what became of every guess.
 
 Nodes tell their steps while somebody watches. A draft's clock is set against the verify node's by messages in both
-directions, as a ping-pong does it: what the draft told arrived after its step had ended, and a step that feeds the
-token decided in the draft's place began after that decision. Half the difference of the two smallest delays is the
+directions, as a ping-pong does it: what the draft told arrived after its step had ended, and a step that builds on a
+commit began after that commit. Half the difference of the two smallest delays is the
 offset, half their sum bounds its error.
 """
 
@@ -26,7 +26,7 @@ class Fate(StrEnum):
     REJECTED = "rejected"  # verified, and wrong or behind a wrong one
     UNUSED = "unused"  # never verified: rolled back, or the sequence was over
     PROMPT = "prompt"  # the draft's prefill of a prompt, or catching up
-    ASIDE = "aside"  # none behind the lead: the step prepared for its being wrong
+    PREPARED = "prepared"  # none behind the lead: the step guessed for the case that the lead is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ def clock_offset(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequen
 
 
 def _answers(verify: Sequence[StepTrace], draft: Sequence[StepTrace], sequence: str) -> Iterator[float]:
-    """Yield, for each decision against the draft, how long after it (on two clocks) the draft's answer to it began."""
-    # Of several that end there, the one after a rollback.
-    last = {_end(entry): step for step in draft if not _aside(entry := _need(step, sequence))}
+    """Yield, for each commit, how long after it (on two clocks) the draft's first step that builds on it began."""
+    first: dict[int, StepTrace] = {}
+    for step in draft:
+        first.setdefault(_need(step, sequence).version, step)
     for step in verify:
-        entry = _need(step, sequence)
-        decided = entry.start + 1 + entry.emitted
-        if entry.proposed > entry.accepted and decided in last:
-            yield last[decided].began - step.ended
+        answer = first.get(_need(step, sequence).version)
+        if answer is not None:
+            yield answer.began - step.ended
 
 
 def _follow(
@@ -105,24 +105,31 @@ def _follow(
 ) -> tuple[tuple[Fate, ...], tuple[Flow, ...]]:
     """Return each draft step's fate, and which window each verify step used: the latest guess before it began.
 
-    `slack` is how many seconds the two clocks may differ.
+    `slack` is how many seconds the two clocks may differ. Guesses made before one was refused are none any more.
     """
     fates: list[Fate] = []
     guesses: dict[int, list[int]] = {}
     for index, step in enumerate(draft):
         entry = _need(step, sequence)
-        fates.append(Fate.ASIDE if _aside(entry) else Fate.UNUSED if entry.tokens else Fate.PROMPT)
-        if not _aside(entry):
+        fates.append(Fate.PREPARED if _prepared(entry) else Fate.UNUSED if entry.tokens else Fate.PROMPT)
+        if not _prepared(entry):
             guesses.setdefault(_end(entry), []).append(index)
     flows: list[Flow] = []
+    refused = 0  # the version of the last commit that refused a guess
     for number, step in enumerate(verify):
         entry = _need(step, sequence)
         for ahead in range(1, entry.proposed + 1):
-            made = [at for at in guesses.get(entry.start + ahead, ()) if draft[at].ended <= step.began + slack]
+            made = [
+                at
+                for at in guesses.get(entry.start + ahead, ())
+                if draft[at].ended <= step.began + slack and _need(draft[at], sequence).version >= refused
+            ]
             if made:
                 fates[made[-1]] = Fate.ACCEPTED if ahead <= entry.accepted else Fate.REJECTED
                 if ahead == entry.proposed:
                     flows.append(Flow(made[-1], number))
+        if entry.proposed > entry.accepted:
+            refused = entry.version
     return tuple(fates), tuple(flows)
 
 
@@ -136,9 +143,9 @@ def _need(step: StepTrace, sequence: str) -> TraceEntry:
     return found
 
 
-def _aside(entry: TraceEntry) -> bool:
+def _prepared(entry: TraceEntry) -> bool:
     """Return whether a draft step guessed nothing behind the lead."""
-    return entry.aside > 0 and not entry.tokens
+    return entry.beside > 0 and not entry.tokens
 
 
 def _end(entry: TraceEntry) -> int:
@@ -170,7 +177,9 @@ def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
         draft += [
             1e3 * (step.ended - step.began)
             for step in timeline.draft
-            if len(step.entries) == 1 and step.entries[0].tokens and (step.entries[0].fed == 1 or step.entries[0].aside)
+            if len(step.entries) == 1
+            and step.entries[0].tokens
+            and (step.entries[0].fed == 1 or step.entries[0].beside)
         ]
     return {
         "verify_ms": {str(k): median(times) for k, times in sorted(verify.items())},

@@ -1,7 +1,7 @@
 """The draft side as a state machine: it keeps guessing while guesses can be used, and follows the commits exactly.
 
 Commits may arrive at any time and only update replicas; `plan` reconciles between steps and says what to compute, so
-several commits collapse into one (rule D2). `apply` takes the result and returns the windows to publish. A sequence
+several commits collapse into one (rule D2). `apply` takes the result and returns what there is to tell of. A sequence
 beyond this model's context is parked, not fatal: nothing is computed for it and the verify node goes on alone.
 """
 
@@ -15,11 +15,12 @@ from amusd_mp.core.calibration import Record
 from amusd_mp.core.costs import StepCosts
 from amusd_mp.core.draft_sequence import DraftSequence
 from amusd_mp.core.effort import Effort
+from amusd_mp.core.limits import LOOKAHEAD_MAX
 from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
-from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
+from amusd_mp.core.step import Block, Picked, Step, StepResult
 
 MESSAGE_TOKENS = 8192
 """Tokens of all windows in one message, at five bytes: well within a publication."""
@@ -33,21 +34,35 @@ TOGETHER = 32
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """One sequence's share of a step: a guess behind its lead (`tip`), and one behind each of some branches."""
+    """One sequence's share of a step: a guess behind its lead (`tip`), and one behind each of some branches.
+
+    `version` is the commit that it builds on; `beside` is how many tokens it feeds beside the lead, once it is begun.
+    """
 
     sequence: DraftSequence
     tip: bool
+    version: int
     branches: list[Branch] = field(default_factory=list)
+    beside: int = 0
 
     @property
     def size(self) -> int:
-        """Tokens that it feeds."""
-        return self.sequence.size(self.tip, self.branches)
+        """Tokens that it would feed."""
+        start, end = self.sequence.span(self.tip, self.branches)
+        return end - start + sum(1 + len(branch.tokens) for branch in self.branches)
+
+    def begin(self) -> Block:
+        """Return its block. What a branch needs anew will be overwritten, so it counts as held no longer."""
+        block = self.sequence.block(self.tip, self.branches)
+        self.beside = sum(1 + len(branch.tokens) for branch in self.branches)
+        self.sequence.fed = block.start
+        return block
 
     @property
-    def aside(self) -> int:
-        """How many of them are beside the lead."""
-        return sum(1 + len(branch.tokens) for branch in self.branches)
+    def small(self) -> bool:
+        """True if it may share a step, and so may the next one of its sequence."""
+        start, _ = self.sequence.span(self.tip, self.branches)
+        return max(self.size, len(self.sequence.ids) - start) <= TOGETHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +76,27 @@ class InFlight:
 class DraftCore:
     """Every sequence one draft node guesses for, with `rows` cache rows of `max_length` tokens.
 
-    `temperature` is the draft's own (T_d of coupled sampling); None uses each request's.
+    `temperature` is the draft's own (T_d of coupled sampling); None uses each request's. `packs`: a step of its model
+    takes what its tokens take, else what the longest row takes.
     """
 
-    def __init__(self, rows: int, max_length: int, eos_ids: Collection[int], temperature: float | None = None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        max_length: int,
+        eos_ids: Collection[int],
+        temperature: float | None = None,
+        *,
+        packs: bool = True,
+    ) -> None:
         self.sequences: dict[str, DraftSequence] = {}
         self.steps = 0
         self.busy = 0.0
+        self.news = False  # something was guessed, or a commit learned, that is not published: the owner resets it
         self.completed = False  # whether the last step made a lead full
-        self.aside: tuple[int, ...] = ()  # tokens that each block of the last step feeds beside its lead
+        self.shortest = LOOKAHEAD_MAX  # of the leads that the last step made longer, tokens
+        self.parts: tuple[Part, ...] = ()  # what the last step is for
+        self._packs = packs
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
@@ -159,7 +186,7 @@ class DraftCore:
             self._heard = None
         wanting: list[DraftSequence] = []
         for sequence in self.sequences.values():
-            sequence.reconcile()
+            self.news |= sequence.reconcile() and sequence.worth_sending
             if sequence.beyond:
                 self._free(sequence)
             elif sequence.wanting and self._worth_it(sequence) and self._has_row(sequence):
@@ -167,33 +194,32 @@ class DraftCore:
         short = [s for s in wanting if len(s.ids) - s.fed <= TOGETHER]
         long = [s for s in wanting if len(s.ids) - s.fed > TOGETHER]
         prefill = bool(long) and not (short and self._prefilled_last)
-        parts = [Part(sequence, tip=True) for sequence in (long[:1] if prefill else short)]
+        parts = [Part(sequence, True, sequence.version) for sequence in (long[:1] if prefill else short)]
         if not prefill:
             self._prepare(parts)
         if not parts:
             return None
         self._prefilled_last = prefill
         self.steps += 1
-        blocks = tuple([part.sequence.block(part.tip, part.branches) for part in parts])
-        for part, block in zip(parts, blocks, strict=True):
-            part.sequence.fed = block.start  # what a branch needs anew is overwritten
+        blocks = tuple([part.begin() for part in parts])
         others = RUNNERS_UP if any(part.sequence.branching for part in parts) else 0
         step = Step(self.steps, blocks, confidence=True, runners_up=others)
-        self._in_flight = InFlight(step, tuple(parts))
-        self.aside = tuple([part.aside for part in parts])
+        self.parts = tuple(parts)
+        self._in_flight = InFlight(step, self.parts)
         return step
 
     def _prepare(self, parts: list[Part]) -> None:
         """Add the guesses behind runners-up that are worth their time: those that make more of each second.
 
-        What a guess is worth is the chance that it is used; a guess more makes a step longer by what was measured.
+        What a guess is worth is the chance that it is used; a guess more makes a step longer by what was measured. A
+        device that has nothing else to do takes the likeliest, whatever it costs.
         """
         offers: list[tuple[Offer, Part]] = []
         if not self._effort.resting:
             has_part = {part.sequence.name: part for part in parts}
             for sequence in self.sequences.values():
                 if sequence.branching and sequence.row is not None and len(sequence.ids) - sequence.fed <= TOGETHER:
-                    part = has_part.get(sequence.name) or Part(sequence, tip=False)
+                    part = has_part.get(sequence.name) or Part(sequence, False, sequence.version)
                     offers += [(offer, part) for offer in sequence.offers()]
         worth = sum(part.sequence.survival for part in parts)
         seconds = self._seconds(parts)
@@ -201,20 +227,23 @@ class DraftCore:
             more = parts if part in parts else [*parts, part]
             part.branches.append(offer.branch)
             longer = self._seconds(more)
-            if part.size > PREFILL_CHUNK or (parts and offer.worth * seconds <= worth * (longer - seconds)):
+            if not part.small or (parts and offer.worth * seconds <= worth * (longer - seconds)):
                 part.branches.pop()
-                break
+                continue
             parts[:] = more
             worth, seconds = worth + offer.worth, longer
 
     def _seconds(self, parts: Sequence[Part]) -> float:
         """Return how long the device is expected to take for a step; 0 for none, and before anything is known."""
-        if not parts:
-            return 0.0
-        return self._costs.estimate(len(parts), sum(part.size for part in parts) - len(parts)) or 0.0
+        sizes = [part.size for part in parts]
+        return self._costs.estimate(len(sizes), self._more(sizes)) or 0.0 if sizes else 0.0
 
-    def apply(self, result: StepResult, now: float = 0.0) -> list[Window]:
-        """Take the result of the step in flight and return the windows to publish; `now` is this node's clock."""
+    def _more(self, sizes: Sequence[int]) -> int:
+        """Return how many tokens a step of such blocks computes beside one for each."""
+        return (sum(sizes) if self._packs else len(sizes) * max(sizes)) - len(sizes)
+
+    def apply(self, result: StepResult, now: float = 0.0) -> list[DraftSequence]:
+        """Take the result of the step in flight and return what there is to tell of; `now` is this node's clock."""
         flight = self._in_flight
         if flight is None or flight.step.number != result.number:
             raise ValueError(f"result of step {result.number}, but {flight} is in flight")
@@ -222,21 +251,24 @@ class DraftCore:
         self.busy += result.seconds
         fed = [len(block.tokens) for block in flight.step.blocks]
         if max(fed) <= TOGETHER:
-            self._costs.observe(len(fed), sum(fed) - len(fed), result.seconds)
-        windows: list[Window] = []
+            self._costs.observe(len(fed), self._more(fed), result.seconds)
+        told: list[DraftSequence] = []
         for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
             if part.sequence.closed:
                 self._free(part.sequence)
             elif self._take(part, block, picked, now) and part.sequence.worth_sending:
-                windows.append(part.sequence.window())
-        self.completed = any(part.tip and part.sequence.stopped for part in flight.parts)
-        return windows
+                told.append(part.sequence)
+        longer = [part.sequence for part in flight.parts if part.tip and not part.sequence.closed]
+        self.completed = any(sequence.stopped for sequence in longer)
+        self.shortest = min((sequence.lead for sequence in longer), default=LOOKAHEAD_MAX)
+        self.news |= bool(told)
+        return told
 
     @staticmethod
     def _take(part: Part, block: Block, picked: Picked, now: float) -> bool:
         """Take what one sequence got from a step; return whether it guessed anything."""
         sequence = part.sequence
-        sequence.fed = block.start + len(block.tokens) - part.aside
+        sequence.fed = block.start + len(block.tokens) - part.beside
         if not picked.tokens:
             return False
         if part.tip:
@@ -246,7 +278,7 @@ class DraftCore:
         for branch in part.branches:
             at += 1 + len(branch.tokens)  # what its last token brought
             others = picked.runners_up[at] if picked.runners_up else ()
-            sequence.guess_aside(branch, picked.tokens[at], picked.confidence[at], others)
+            sequence.prepare(branch, picked.tokens[at], picked.confidence[at], others)
         return True
 
     def windows(self) -> list[Window]:

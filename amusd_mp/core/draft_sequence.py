@@ -46,6 +46,7 @@ class DraftSequence:
     fed: int = 0
     row: int | None = None
     drafted: int = 0
+    prepared: int = 0  # guesses behind runners-up
     rollbacks: int = 0
     resumed_at: float = 0.0  # when the first guess was made after it last stopped or started over
     stopped: bool = True
@@ -57,12 +58,15 @@ class DraftSequence:
         """Guessed tokens beyond the committed ones."""
         return len(self.ids) - self.committed
 
-    def reconcile(self) -> None:
-        """Move to the newest commit: keep the lead where it agrees, jump forward, or roll back to the exact point."""
+    def reconcile(self) -> bool:
+        """Move to the newest commit: keep the lead where it agrees, jump forward, or roll back to the exact point.
+
+        Return whether there was one.
+        """
         known = self.replica.tokens
         if len(known) == self.committed:
             self.version = self.replica.version
-            return
+            return False
         c, most = self.committed, min(len(self.ids), len(known))
         while c < most and self.ids[c] == known[c]:
             c += 1
@@ -77,6 +81,7 @@ class DraftSequence:
         self.version = self.replica.version
         self.survival = prod(map(self.record.chain.chance, self.confidence))
         self.stopped |= not self.wanting
+        return True
 
     def _start_over(self, c: int, known: Sequence[int]) -> None:
         """Go on from `known`, which leave the lead at position `c`, with what a branch holds behind them."""
@@ -150,10 +155,9 @@ class DraftSequence:
         self.drafted += 1
         self.stopped = not self.wanting
 
-    def guess_aside(
-        self, branch: Branch, token: int, confidence: float, runners_up: Sequence[tuple[int, float]]
-    ) -> None:
+    def prepare(self, branch: Branch, token: int, confidence: float, runners_up: Sequence[tuple[int, float]]) -> None:
         """Make a branch one token longer."""
+        self.prepared += 1
         self.branches[branch.position, branch.token] = branch
         percent = _percent(confidence)
         branch.add(token, percent, self._beside(runners_up), self.record.chain.chance(percent))
@@ -182,11 +186,6 @@ class DraftSequence:
                     found.append(Offer(worth, branch))
         return found
 
-    def size(self, tip: bool, branches: Sequence[Branch]) -> int:
-        """Return how many tokens the block has that `block` would return."""
-        start, end = self._span(tip, branches)
-        return end - start + sum(1 + len(branch.tokens) for branch in branches)
-
     def block(self, tip: bool, branches: Sequence[Branch] = ()) -> Block:
         """Return what to feed for the guess behind the lead (`tip`), and for one behind each of the branches.
 
@@ -194,7 +193,7 @@ class DraftSequence:
         last token. A long prompt comes in chunks, the first without a pick.
         """
         assert self.row is not None
-        start, end = self._span(tip, branches)
+        start, end = self.span(tip, branches)
         if end - start > PREFILL_CHUNK:
             return self._block(start, self.ids[start : start + PREFILL_CHUNK], 0)
         tokens, parents = self.ids[start:end], list(range(-1, end - start - 1))
@@ -205,7 +204,7 @@ class DraftSequence:
         picks = len(tokens) - (end - start) + tip
         return self._block(start, tokens, picks, None if chained else tuple(parents))
 
-    def _span(self, tip: bool, branches: Sequence[Branch]) -> tuple[int, int]:
+    def span(self, tip: bool, branches: Sequence[Branch]) -> tuple[int, int]:
         """Return the positions of the lead that are fed: those not fed yet, and those that a branch needs before it."""
         start = min((self.fed, *(branch.position for branch in branches)))
         return start, len(self.ids) if tip else max((start, *(branch.position for branch in branches)))
@@ -253,6 +252,7 @@ class DraftSequence:
             drafted=self.drafted,
             rollbacks=self.rollbacks,
             resumed_at=self.resumed_at,
+            prepared=self.prepared,
         )
 
 

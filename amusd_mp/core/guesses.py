@@ -19,12 +19,12 @@ class Guesses:
     """What a window proposes beyond the committed tokens, as indices into its tokens: a chain, and beside it
 
     siblings: (depth, index) of tokens that may stand in the place of chain[depth]
-    aside:    the committed tokens took another way than the draft's own, which it will learn and follow
+    parted:   the committed tokens took another way than the draft's own, which it will learn and follow
     """
 
     chain: tuple[int, ...] = ()
     siblings: tuple[tuple[int, int], ...] = ()
-    aside: bool = False
+    parted: bool = False
 
 
 def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
@@ -42,7 +42,7 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
             return None
         return Guesses(tuple(range(known, len(tokens))))
     children = _children(parents)
-    node, aside = ROOT, False
+    node, parted = ROOT, False
     for position in range(base, len(committed)):
         beyond = children.get(node)
         if beyond is None:
@@ -50,7 +50,7 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
         found = next((i for i in beyond if tokens[i] == committed[position]), None)
         if found is None:
             return None
-        aside |= found != beyond[0]
+        parted |= found != beyond[0]
         node = found
     chain: list[int] = []
     siblings: list[tuple[int, int]] = []
@@ -58,9 +58,9 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
         node, *others = children[node]
         siblings += [(len(chain), other) for other in others]
         chain.append(node)
-    if aside and not chain:
+    if parted and not chain:
         return None
-    return Guesses(tuple(chain), tuple(siblings), aside)
+    return Guesses(tuple(chain), tuple(siblings), parted)
 
 
 def reach(window: Window) -> int:

@@ -157,7 +157,7 @@ class Evidence:
         return max(0, length - self.window.base - reach(self.window))
 
     def full_at(self, version: int) -> bool:
-        """Return True if this draft sends nothing more before the commit after `version`."""
+        """Return True if this draft's lead grows no more before the commit after `version`."""
         return self.window.full and self.window.version == version
 
     def propose(self, draft: str, guesses: Guesses, least: float = 0.0) -> Proposal:
@@ -233,7 +233,8 @@ class ProposalStore:
         if held is not None and window == held.window:
             held.number = max(number, held.number)  # said again, and no news
             return False
-        if held is None or number > held.number:
+        grown = held is None or (window.version, window.drafted) != (held.window.version, held.window.drafted)
+        if held is None or (number > held.number and grown):
             self.all_missed = False
         if held is None:
             self.by_draft[draft] = Evidence(number, window, now, acceptance, record or Record())
@@ -242,14 +243,15 @@ class ProposalStore:
             return False
         if window.version > held.window.version:
             held.broken_at = None  # it heard of a newer commit: if it is contradicted again, then by one still newer
-        held.number, held.window, held.arrived, held.missed = number, window, now, False
+        held.number, held.window, held.arrived = number, window, now
+        held.missed &= not grown  # what it prepared beside its lead was not waited for
         return True
 
     def drop(self, draft: str) -> None:
         """Forget the guesses of a draft that left; its work stays counted."""
         left = self.by_draft.pop(draft, None)
         if left is not None:
-            self._left_drafted += left.window.drafted
+            self._left_drafted += left.window.drafted + left.window.prepared
             self._left_rollbacks += left.window.rollbacks
 
     def best(self, committed: Sequence[int], committed_at: float, least: float = 0.0) -> Proposal:
@@ -261,7 +263,7 @@ class ProposalStore:
         best, value = Proposal(), 0.0
         for draft, evidence in self.by_draft.items():
             guesses = guesses_beyond(committed, evidence.window)
-            if guesses is not None and not guesses.aside:
+            if guesses is not None and not guesses.parted:
                 evidence.broken_at = None
             elif evidence.broken_at is None:
                 evidence.broken_at = committed_at
@@ -286,8 +288,8 @@ class ProposalStore:
 
     @property
     def drafted(self) -> int:
-        """Tokens drafted for this sequence, over all drafts, as far as they told."""
-        return self._left_drafted + sum(evidence.window.drafted for evidence in self.by_draft.values())
+        """Tokens drafted for this sequence, over all drafts, as far as they told: of leads and behind runners-up."""
+        return self._left_drafted + sum(e.window.drafted + e.window.prepared for e in self.by_draft.values())
 
     @property
     def rollbacks(self) -> int:

@@ -4,7 +4,8 @@ Every message takes the receiver's core from the device that it feeds: on one co
 a step of 31 ms made it 3 ms longer (11 %), although only the last was of use. A verify node that has something to
 score is in a step, and no step is shorter than the shortest it has lately made. So the first tokens after a commit are
 told one by one, because the verify node may be waiting for each; then nothing until that step may be nearly over; then
-each again, and what completes a lead always. What is not told is not lost: each message says all leads.
+each again, and what completes a lead always; so is, by the node, what is untold when there is nothing more to guess.
+Each message says all leads.
 """
 
 from __future__ import annotations

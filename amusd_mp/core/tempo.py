@@ -87,13 +87,12 @@ class Tempo:
         if window.resumed_at == before.window.resumed_at:
             self.period = _mean(self.period, max(0.0, now - before.arrived) / fresh)  # it was under way all the time
             return
-        # After a restart, some of `fresh` may be of the old lead, and some of the new one prepared beforehand.
-        first, later = self.clock.at(window.resumed_at), (min(reach(window), fresh) if restarted else fresh) - 1
+        first, later = self.clock.at(window.resumed_at), (reach(window) if restarted else fresh) - 1
         committed = commits.at(window.version)
         if first is None or committed is None or not committed <= first <= now:
             return  # it went on before that commit, or a clock jumped
         self.turnaround = _mean(self.turnaround, first - committed)
-        if later > 0:
+        if later > 0 and not (restarted and before.window.parents):  # some of a new lead may have been prepared
             self.period = _mean(self.period, (now - first) / later)
 
     def judge(self, acceptance: float) -> None:

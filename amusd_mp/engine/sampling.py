@@ -40,7 +40,8 @@ def choose(
     logits:     [n, padded vocabulary], n = all wanted positions, block after block
     vocabulary: ids from here on are padding of the model's table and never chosen
     eos_ids:    the model's own, which a request with min_tokens may not choose too early
-    confidence: tell the probability of each chosen token, too: after processing, before noise
+    confidence: tell the probability of each chosen token, too: after processing, before noise. It is a draft that wants
+                to know, whose choices are guesses anyway: none is marked doubtful
     runners_up: and, where the largest logit decides, so many of the next best
 
     Ties go to the lowest id. One copy to the host per call, two where a request wants log probabilities.
@@ -67,7 +68,7 @@ def choose(
     for want in wanted:
         to = at + want.block.picks
         logprobs = None if want.params.logprobs is None else tuple(opinions[row] for row in range(at, to))
-        doubtful = _doubtful(raw[at:to], want)
+        doubtful = frozenset[int]() if confidence else _doubtful(raw[at:to], want)
         picked.append(Picked(tuple(ids[at:to]), logprobs, tuple(shares[at:to]), tuple(others[at:to]), doubtful))
         at = to
     return picked

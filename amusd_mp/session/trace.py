@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amusd_mp.core import limits
+from amusd_mp.core.draft import Part
 from amusd_mp.core.messages import StepTrace, TraceEntry
 from amusd_mp.core.step import Step, StepResult
 from amusd_mp.core.verify_sequence import VerifySequence
@@ -64,22 +65,24 @@ class Tracer:
                 proposed=max(0, block.picks - 1 - len(block.tokens) + block.reach),
                 accepted=sequence.tally.accepted - accepted,
                 emitted=sequence.outputs - outputs,
+                version=sequence.version,
             )
             for block, (sequence, outputs, accepted, carried) in zip(begun.step.blocks, begun.before, strict=True)
         )
         return self._record(begun, entries)
 
-    def drafted(self, begun: Begun, result: StepResult, aside: Sequence[int]) -> StepTrace:
-        """Return a draft node's step, `aside` of whose tokens were fed beside the lead of each block's sequence."""
+    def drafted(self, begun: Begun, result: StepResult, parts: Sequence[Part]) -> StepTrace:
+        """Return a draft node's step; `parts` are what its blocks are for."""
         entries = tuple(
             TraceEntry(
                 block.sequence,
                 block.start,
-                len(block.tokens) - beside,
-                tokens=picked.tokens[: max(0, block.picks - beside)],
-                aside=beside,
+                len(block.tokens) - part.beside,
+                tokens=picked.tokens[:1] if part.tip else (),
+                beside=part.beside,
+                version=part.version,
             )
-            for block, picked, beside in zip(begun.step.blocks, result.picked, aside, strict=True)
+            for block, picked, part in zip(begun.step.blocks, result.picked, parts, strict=True)
         )
         return self._record(begun, entries)
 

@@ -20,13 +20,13 @@ WAY = 0.001
 
 
 def verify(number: int, began: float, start: int, proposed: int, accepted: int) -> StepTrace:
-    entry = TraceEntry("s", start, proposed + 1, proposed, accepted, accepted + 1)
+    entry = TraceEntry("s", start, proposed + 1, proposed, accepted, accepted + 1, version=number)
     return StepTrace("verify", number, began, began + 0.03, (entry,), "verify")
 
 
-def draft(number: int, began: float, start: int, fed: int = 1) -> StepTrace:
+def draft(number: int, began: float, start: int, fed: int = 1, version: int = 1) -> StepTrace:
     ended = began + 0.01
-    entry = TraceEntry("s", start, fed, tokens=(7,))
+    entry = TraceEntry("s", start, fed, tokens=(7,), version=version)
     return StepTrace("draft", number, began + AHEAD, ended + AHEAD, (entry,), "draft", ended + WAY)
 
 
@@ -38,7 +38,7 @@ def example() -> Timeline:
         draft(2, 0.041, 11),
         draft(3, 0.051, 12),
         verify(2, 0.053, 10, 2, 1),  # positions 11, 12 proposed, one accepted: 12 is decided otherwise
-        draft(4, 0.083 + WAY, 12),  # feeds the token decided at 12, one way after the decision
+        draft(4, 0.083 + WAY, 12, version=2),  # feeds the token decided at 12, one way after the decision
     ]
     return arrange(steps, "s")
 
@@ -56,15 +56,30 @@ def test_guesses_have_fates_and_windows_their_steps() -> None:
 
 
 def test_a_step_that_only_prepared_other_ways_is_no_guess_of_its_position() -> None:
-    beside = StepTrace("draft", 9, 0.0205 + AHEAD, 0.0305 + AHEAD, (TraceEntry("s", 10, 1, aside=2),), "draft", 0.04)
+    entry = TraceEntry("s", 10, 1, beside=2, version=1)
+    beside = StepTrace("draft", 9, 0.031 + AHEAD, 0.041 + AHEAD, (entry,), "draft", 0.041 + WAY)
     steps = [
         verify(1, 0.0, 9, 0, 0),
-        draft(1, 0.01, 10),
+        draft(1, 0.01, 10, version=0),
         beside,  # ends where the guess before it does
-        verify(2, 0.031, 10, 1, 1),
+        verify(2, 0.042, 10, 1, 1),
     ]
     timeline = arrange(steps, "s")
-    assert timeline.fates == (Fate.ACCEPTED, Fate.ASIDE)
+    assert timeline.fates == (Fate.ACCEPTED, Fate.PREPARED)
+    assert timeline.flows == (Flow(0, 1),)
+
+
+def test_what_was_guessed_before_a_refusal_is_not_taken_for_what_was_prepared() -> None:
+    steps = [
+        verify(1, 0.000, 10, 0, 0),
+        draft(1, 0.031, 11),
+        draft(2, 0.041, 12),
+        draft(3, 0.051, 13),  # behind a guess that is refused
+        verify(2, 0.062, 11, 1, 0),  # goes another way, which was prepared
+        verify(3, 0.093, 12, 1, 1),  # with the guess behind that, which no step of the lead made
+    ]
+    timeline = arrange(steps, "s")
+    assert timeline.fates == (Fate.REJECTED, Fate.UNUSED, Fate.UNUSED)
     assert timeline.flows == (Flow(0, 1),)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from amusd_mp.core import draft_sequence
-from amusd_mp.core.branches import AT_ONCE, BRANCHED
+from amusd_mp.core.branches import AT_ONCE, BRANCHED, RUNNERS_UP
 from amusd_mp.core.draft import DraftCore
 from amusd_mp.core.effort import PATIENCE_ROUNDS
 from amusd_mp.core.limits import LOOKAHEAD_MAX, WINDOW_TREE
@@ -47,7 +47,8 @@ class Bench:
         if step is None:
             return None
         fed = sum(len(block.tokens) for block in step.blocks)
-        self.windows += self.core.apply(replace(self.model.run(step), seconds=0.001 + self.per_token * fed))
+        told = self.core.apply(replace(self.model.run(step), seconds=0.001 + self.per_token * fed))
+        self.windows += [sequence.window() for sequence in told]
         sequence = self.core.sequences["s"]
         assert sequence.row is not None
         assert self.model.cache[sequence.row][: sequence.fed] == sequence.ids[: sequence.fed]
@@ -78,8 +79,26 @@ def test_a_step_guesses_behind_the_lead_and_behind_a_runner_up_at_once() -> None
     window = bench.windows[-1]
     assert window.tokens == (3, 4, 103, 4, 104)
     assert window.parents == (-1, 0, -1, 2, 0)
-    assert bench.core.aside == (1,)
+    assert [part.beside for part in bench.core.parts] == [1]
     assert bench.step() is None, "no guess beyond the lookahead"
+
+
+def test_what_was_prepared_and_what_a_commit_left_are_news_to_be_told_before_resting() -> None:
+    bench = Bench(lookahead=4, per_token=0.01)
+    bench.core.news = False
+    while not bench.core.sequences["s"].branches:
+        bench.core.news = False
+        assert bench.step() is not None
+    assert bench.core.news, "a branch was made longer"
+    bench.rest()
+    bench.core.news = False
+    assert bench.core.plan() is None
+    assert not bench.core.news
+    bench.commit(103, 4, 5)
+    bench.core.sequences["s"].params = replace(bench.core.sequences["s"].params, max_tokens=4)
+    assert bench.core.plan() is None, "one token is left, the verify model's own"
+    assert bench.lead == [6]
+    assert bench.core.news, "it builds on another commit"
 
 
 def test_a_commit_that_takes_a_branch_goes_on_from_its_end_in_one_forward() -> None:
@@ -126,18 +145,19 @@ def test_a_lead_that_was_right_keeps_the_branches_beside_what_is_left_of_it() ->
 
 @pytest.mark.parametrize("per_token", [0.0, 0.01])
 def test_where_a_token_is_dear_the_lead_comes_first_and_branches_when_it_is_full(per_token: float) -> None:
-    bench = Bench(lookahead=4, per_token=per_token)
+    bench = Bench(lookahead=8, per_token=per_token)
     beside: list[tuple[bool, int]] = []  # whether each step guessed behind the lead, and what it fed beside it
-    while (block := bench.step()) is not None:
-        beside.append((block.picks > bench.core.aside[0], bench.core.aside[0]))
-    assert [tip for tip, _ in beside][:4] == [True] * 4
-    early = sum(aside for tip, aside in beside if tip)
-    late = sum(aside for tip, aside in beside if not tip)
+    while bench.step() is not None:
+        beside.append((bench.core.parts[0].tip, bench.core.parts[0].beside))
+    assert [tip for tip, _ in beside][:8] == [True] * 8
+    early = sum(fed for tip, fed in beside if tip)
+    late = sum(fed for tip, fed in beside if not tip)
     assert early > late if not per_token else early < late
 
 
 def test_however_much_may_come_a_window_holds_no_more_than_a_message_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draft_sequence, "LEAST_BRANCH", 0.001)
+    monkeypatch.setattr(draft_sequence, "BRANCHED", most := 40)
     bench = Bench(lookahead=LOOKAHEAD_MAX)
     record = bench.core.sequences["s"].record
     for _ in range(2000):
@@ -147,8 +167,9 @@ def test_however_much_may_come_a_window_holds_no_more_than_a_message_may(monkeyp
         record.chain.judge(60, accepted)
     bench.rest()
     branches = bench.core.sequences["s"].branches.values()
-    assert BRANCHED - AT_ONCE < sum(len(branch.tokens) for branch in branches) <= BRANCHED
-    assert max(len(window.tokens) for window in bench.windows) <= WINDOW_TREE
+    assert most - AT_ONCE < sum(len(branch.tokens) for branch in branches) <= most
+    assert max(len(window.tokens) for window in bench.windows) <= (1 + RUNNERS_UP) * LOOKAHEAD_MAX + most
+    assert (1 + RUNNERS_UP) * LOOKAHEAD_MAX + BRANCHED <= WINDOW_TREE
     assert max(len(block.tokens) for step in bench.model.steps for block in step.blocks) <= PREFILL_CHUNK
 
 

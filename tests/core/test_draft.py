@@ -38,7 +38,7 @@ class Bench:
 
     def finish(self, step: Step, guess: int | None, confidence: float | None = None) -> list[tuple[int, ...]]:
         picked = Picked(() if guess is None else (guess,), confidence=() if confidence is None else (confidence,))
-        return [window.tokens for window in self.core.apply(StepResult(step.number, (picked,), 0.0))]
+        return [told.window().tokens for told in self.core.apply(StepResult(step.number, (picked,), 0.0))]
 
     def commit(self, *tokens: int, finish: Finish | None = None, origin: str = "-") -> None:
         self.output += tokens

@@ -107,7 +107,7 @@ class Pair:
 
     def draft_ends(self) -> None:
         if self.draft_result is not None:
-            self.send_windows(self.draft.apply(self.draft_result))
+            self.send_windows([told.window() for told in self.draft.apply(self.draft_result)])
             self.draft_result = None
 
     def draft_beats(self) -> None:

@@ -141,6 +141,18 @@ def test_a_draft_that_tells_no_confidence_is_judged_by_its_running_acceptance() 
     assert store.best([1], 0).chances == (0.6, 0.6)
 
 
+def test_what_a_draft_prepares_beside_its_lead_is_not_what_was_missed() -> None:
+    store = ProposalStore()
+    store.put("d", 1, draft(1, [5, 15], [-1, -1], drafted=1), now=0)
+    store.mark_missed()
+    assert store.put("d", 2, draft(1, [5, 15, 6], [-1, -1, 1], drafted=1, prepared=1), now=0)
+    assert store.all_missed
+    assert store.by_draft["d"].missed
+    assert store.put("d", 3, draft(1, [5, 6, 15, 6], [-1, 0, -1, 2], drafted=2, prepared=1), now=0)
+    assert not store.all_missed
+    assert not store.by_draft["d"].missed
+
+
 def told(confidence: int = 60, beside: int = 30) -> Window:
     """A chain 5 6 7 behind one committed token, with 15 beside the first and 17, 27 beside the third."""
     return draft(

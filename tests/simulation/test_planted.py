@@ -40,11 +40,12 @@ def off_by_one_rollback(patch: pytest.MonkeyPatch) -> None:
     """A rollback keeps one cache entry too many."""
     reconcile = DraftSequence.reconcile
 
-    def keep_one_more(sequence: DraftSequence) -> None:
+    def keep_one_more(sequence: DraftSequence) -> bool:
         before = sequence.fed
-        reconcile(sequence)
+        moved = reconcile(sequence)
         if sequence.fed < before and sequence.fed + 1 < len(sequence.ids):  # something must be left to feed
             sequence.fed += 1
+        return moved
 
     patch.setattr(DraftSequence, "reconcile", keep_one_more)
 

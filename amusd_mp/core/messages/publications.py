@@ -54,9 +54,9 @@ class Window:
     `parents` has for each token the index of the one it follows, -1 for the last before `base`; the first that follows
     a token is what the draft goes on from, the others may stand in its place. `confidence` says, in percent, how sure
     the draft is of each token; it may be left out. `version` is the commit it builds on. `full`: the lead grows no more
-    before the next commit. `drafted`, tokens of leads, and `rollbacks` count this draft's work on the sequence so far.
-    `resumed_at` is its own clock at its first guess after it last stopped, because its lead was full, or started over;
-    0 if it does not tell.
+    before the next commit. `drafted`, tokens of leads, `prepared`, tokens guessed behind runners-up, and `rollbacks`
+    count this draft's work on the sequence so far. `resumed_at` is its own clock at its first guess after it last
+    stopped, because its lead was full, or started over; 0 if it does not tell.
     """
 
     sequence: str
@@ -69,6 +69,7 @@ class Window:
     drafted: int = 0
     rollbacks: int = 0
     resumed_at: float = 0.0
+    prepared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,12 @@ class TraceEntry:
     """One sequence's part in a traced step: it fed `fed` tokens from position `start` on.
 
     Of a verify step: for how many positions it had proposals, on how many of those one was accepted, and how many
-    tokens it committed; `start` is where its last committed token stands. Of a
-    draft step: the `tokens` it guessed, the first at position start + fed, how the verify node reads them, `text`, and
-    how many tokens it fed `aside`, to guess behind runners-up; one that did nothing else has no `tokens`.
-    So the window that a verify step used is the draft's latest step before it that guessed position start + proposed.
+    tokens it committed; `start` is where its last committed token stood, and `version` that of its commit. Of a
+    draft step: the `tokens` it guessed behind its lead, the first at position start + fed, how the verify node reads
+    them, `text`, the `version` of the commit that it built on, and how many tokens it fed `beside` the lead, to guess
+    behind runners-up: one that did nothing else has no `tokens`. So the window that a verify step used is, but for
+    what was prepared, the draft's latest step before it that guessed position start + proposed, and builds on a commit
+    no older than the last that refused a guess.
     """
 
     sequence: str
@@ -141,7 +144,8 @@ class TraceEntry:
     emitted: int = 0
     tokens: tuple[int, ...] = ()
     text: str = ""
-    aside: int = 0
+    beside: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
