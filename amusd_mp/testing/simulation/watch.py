@@ -190,7 +190,9 @@ class Watch:
             return
         window = sequence.proposals.by_draft[proposal.draft].window
         parents = range(-1, len(window.tokens) - 1) if window.parents is None else window.parents
-        nodes = {(up, token): at for at, (up, token) in enumerate(zip(parents, window.tokens, strict=True))}
+        nodes: dict[tuple[int, int], int] = {}
+        for at, node in enumerate(zip(parents, window.tokens, strict=True)):
+            nodes.setdefault(node, at)  # of twins the first counts
         way = [-1]  # from the window's base to the end of what is scored
         for token in (*sequence.ids[window.base :], *proposal.tokens):
             if (way[-1], token) not in nodes:
