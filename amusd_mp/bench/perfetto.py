@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
 
-from amusd_mp.bench.timeline import Timeline
+from amusd_mp.bench.timeline import Fate, Timeline
 
 PROCESSES: Final = {"draft": 1, "verify": 2}
 LANES: Final = {"compute": 1, "network": 2, "wait": 3}
@@ -55,7 +55,7 @@ def _events(label: str, timeline: Timeline, zero: float) -> Iterator[dict[str, A
                 yield span(node, "wait", "wait", before.ended, after.began)
     for step, fate in zip(timeline.draft, timeline.fates, strict=True):
         entry = step.entries[0]
-        text = entry.text or ("guess" if entry.tokens or not entry.beside else "other ways")
+        text = entry.text or ("other ways" if fate is Fate.PREPARED else "guess")
         facts = {"fate": fate, "start": entry.start, "fed": entry.fed, "beside": entry.beside}
         yield span("draft", "compute", text, step.began, step.ended, **facts)
         if step.heard:

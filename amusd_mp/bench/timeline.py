@@ -2,8 +2,8 @@
 
 Nodes tell their steps while somebody watches. A draft's clock is set against the verify node's by messages in both
 directions, as a ping-pong does it: what the draft told arrived after its step had ended, and a step that builds on a
-commit began after that commit. Half the difference of the two smallest delays is the
-offset, half their sum bounds its error.
+commit began after that commit. Half the difference of the two smallest delays is the offset, half their sum bounds its
+error.
 """
 
 from __future__ import annotations

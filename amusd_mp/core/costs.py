@@ -1,8 +1,8 @@
-"""What a step of the verify device costs by how much it scores: measured, and filled in where it was not.
+"""What a step of a device costs by how much it scores: measured, and filled in where it was not.
 
 The policy asks for every number of proposals it might choose, the device answers for the one it chose. So means of
 what was measured speak for their neighbours, too, and a line through all of them, seconds by tokens computed, for what
-is far from any.
+is far from any. A draft asks the same of its own device (`preparing`), for tokens beyond the first of each block.
 """
 
 from __future__ import annotations

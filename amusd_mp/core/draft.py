@@ -8,16 +8,16 @@ beyond this model's context is parked, not fatal: nothing is computed for it and
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from amusd_mp.core.branches import AT_ONCE, RUNNERS_UP, Branch, Offer
+from amusd_mp.core.branches import RUNNERS_UP
 from amusd_mp.core.calibration import Record
-from amusd_mp.core.costs import StepCosts
 from amusd_mp.core.draft_sequence import DraftSequence
 from amusd_mp.core.effort import Effort
 from amusd_mp.core.limits import LOOKAHEAD_MAX
 from amusd_mp.core.messages import Committed, Origin, SyncPage, Window
 from amusd_mp.core.params import Strategy
+from amusd_mp.core.preparing import TOGETHER, Part, Preparing
 from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult
@@ -27,50 +27,6 @@ MESSAGE_TOKENS = 8192
 
 WINDOW_COST = 32
 """What a window's names and counts take, in tokens."""
-
-TOGETHER = 32
-"""Blocks up to this length share a step; a longer one makes the others wait, and at worst compute padding."""
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """One sequence's share of a step: a guess behind its lead (`tip`), and one behind each of some branches.
-
-    `version` is the commit that it builds on; `beside` is how many tokens it feeds beside the lead, once it is begun.
-    """
-
-    sequence: DraftSequence
-    tip: bool
-    version: int
-    branches: list[Branch] = field(default_factory=list)
-    beside: int = 0
-
-    @property
-    def size(self) -> int:
-        """Tokens that it would feed."""
-        start, end = self.sequence.span(self.tip, self.branches)
-        return end - start + sum(1 + len(branch.tokens) for branch in self.branches)
-
-    def begin(self) -> Block:
-        """Return its block. What a branch needs anew will be overwritten, so it counts as held no longer."""
-        block = self.sequence.block(self.tip, self.branches)
-        self.beside = sum(1 + len(branch.tokens) for branch in self.branches)
-        self.sequence.fed = block.start
-        return block
-
-    @property
-    def small(self) -> bool:
-        """True if it may share a step, and so may the next one of its sequence."""
-        start, _ = self.sequence.span(self.tip, self.branches)
-        return max(self.size, len(self.sequence.ids) - start) <= TOGETHER
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """The step the device is running, and whose it is."""
-
-    step: Step
-    parts: tuple[Part, ...]
 
 
 class DraftCore:
@@ -96,15 +52,14 @@ class DraftCore:
         self.completed = False  # whether the last step made a lead full
         self.shortest = LOOKAHEAD_MAX  # of the leads that the last step made longer, tokens
         self.parts: tuple[Part, ...] = ()  # what the last step is for
-        self._packs = packs
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
         self._rows = RowPool(rows)
-        self._in_flight: InFlight | None = None
+        self._in_flight: Step | None = None  # the step the device is running; `parts` say whose it is
         self._prefilled_last = False
         self._records = Record(), Record()  # of greedy requests, and of sampled ones
-        self._costs = StepCosts()
+        self._preparing = Preparing(packs)
         self._effort = Effort()
         self._heard: bool | None = None  # whether commits since the last plan had accepted tokens, None without any
 
@@ -158,7 +113,7 @@ class DraftCore:
         if sequence is None:
             return
         sequence.closed = True
-        if self._in_flight is None or all(part.sequence is not sequence for part in self._in_flight.parts):
+        if self._in_flight is None or all(part.sequence is not sequence for part in self.parts):
             self._free(sequence)
 
     def close_all(self) -> None:
@@ -195,70 +150,33 @@ class DraftCore:
         long = [s for s in wanting if len(s.ids) - s.fed > TOGETHER]
         prefill = bool(long) and not (short and self._prefilled_last)
         parts = [Part(sequence, True, sequence.version) for sequence in (long[:1] if prefill else short)]
-        if not prefill:
-            self._prepare(parts)
+        if not prefill and not self._effort.resting:
+            self._preparing.add(parts, self.sequences.values())
         if not parts:
             return None
         self._prefilled_last = prefill
         self.steps += 1
         blocks = tuple([part.begin() for part in parts])
         others = RUNNERS_UP if any(part.sequence.branching for part in parts) else 0
-        step = Step(self.steps, blocks, confidence=True, runners_up=others)
         self.parts = tuple(parts)
-        self._in_flight = InFlight(step, self.parts)
-        return step
-
-    def _prepare(self, parts: list[Part]) -> None:
-        """Add the guesses behind runners-up that are worth their time: those that make more of each second.
-
-        What a guess is worth is the chance that it is used; a guess more makes a step longer by what was measured. A
-        device that has nothing else to do takes the likeliest, whatever it costs.
-        """
-        offers: list[tuple[Offer, Part]] = []
-        if not self._effort.resting:
-            has_part = {part.sequence.name: part for part in parts}
-            for sequence in self.sequences.values():
-                if sequence.branching and sequence.row is not None and len(sequence.ids) - sequence.fed <= TOGETHER:
-                    part = has_part.get(sequence.name) or Part(sequence, False, sequence.version)
-                    offers += [(offer, part) for offer in sequence.offers()]
-        worth = sum(part.sequence.survival for part in parts)
-        seconds = self._seconds(parts)
-        for offer, part in sorted(offers, key=_by_worth)[:AT_ONCE]:
-            more = parts if part in parts else [*parts, part]
-            part.branches.append(offer.branch)
-            longer = self._seconds(more)
-            if not part.small or (parts and offer.worth * seconds <= worth * (longer - seconds)):
-                part.branches.pop()
-                continue
-            parts[:] = more
-            worth, seconds = worth + offer.worth, longer
-
-    def _seconds(self, parts: Sequence[Part]) -> float:
-        """Return how long the device is expected to take for a step; 0 for none, and before anything is known."""
-        sizes = [part.size for part in parts]
-        return self._costs.estimate(len(sizes), self._more(sizes)) or 0.0 if sizes else 0.0
-
-    def _more(self, sizes: Sequence[int]) -> int:
-        """Return how many tokens a step of such blocks computes beside one for each."""
-        return (sum(sizes) if self._packs else len(sizes) * max(sizes)) - len(sizes)
+        self._in_flight = Step(self.steps, blocks, confidence=True, runners_up=others)
+        return self._in_flight
 
     def apply(self, result: StepResult, now: float = 0.0) -> list[DraftSequence]:
         """Take the result of the step in flight and return what there is to tell of; `now` is this node's clock."""
-        flight = self._in_flight
-        if flight is None or flight.step.number != result.number:
-            raise ValueError(f"result of step {result.number}, but {flight} is in flight")
+        step = self._in_flight
+        if step is None or step.number != result.number:
+            raise ValueError(f"result of step {result.number}, but {step} is in flight")
         self._in_flight = None
         self.busy += result.seconds
-        fed = [len(block.tokens) for block in flight.step.blocks]
-        if max(fed) <= TOGETHER:
-            self._costs.observe(len(fed), self._more(fed), result.seconds)
+        self._preparing.took([len(block.tokens) for block in step.blocks], result.seconds)
         told: list[DraftSequence] = []
-        for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
+        for part, block, picked in zip(self.parts, step.blocks, result.picked, strict=True):
             if part.sequence.closed:
                 self._free(part.sequence)
             elif self._take(part, block, picked, now) and part.sequence.worth_sending:
                 told.append(part.sequence)
-        longer = [part.sequence for part in flight.parts if part.tip and not part.sequence.closed]
+        longer = [part.sequence for part in self.parts if part.tip and not part.sequence.closed]
         self.completed = any(sequence.stopped for sequence in longer)
         self.shortest = min((sequence.lead for sequence in longer), default=LOOKAHEAD_MAX)
         self.news |= bool(told)
@@ -293,10 +211,6 @@ class DraftCore:
         if sequence.row is None and len(self._rows) > 0:
             sequence.row, sequence.fed = self._rows.take(sequence.ids)
         return sequence.row is not None
-
-
-def _by_worth(offered: tuple[Offer, Part]) -> float:
-    return -offered[0].worth
 
 
 def shared_out(windows: Sequence[Window], tokens: int = MESSAGE_TOKENS) -> Iterator[tuple[Window, ...]]:

@@ -67,12 +67,10 @@ def reach(window: Window) -> int:
     """Return how many tokens a draft's own chain has."""
     if window.parents is None:
         return len(window.tokens)
-    first: dict[int, int] = {}
-    for i, parent in enumerate(window.parents):
-        first.setdefault(parent, i)
+    children = _children(window.parents)
     node, count = ROOT, 0
-    while node in first:
-        node, count = first[node], count + 1
+    while node in children:
+        node, count = children[node][0], count + 1
     return count
 
 

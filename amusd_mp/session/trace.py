@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amusd_mp.core import limits
-from amusd_mp.core.draft import Part
 from amusd_mp.core.messages import StepTrace, TraceEntry
+from amusd_mp.core.preparing import Part
 from amusd_mp.core.step import Step, StepResult
 from amusd_mp.core.verify_sequence import VerifySequence
 

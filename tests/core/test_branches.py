@@ -9,7 +9,7 @@ import pytest
 from amusd_mp.core import draft_sequence
 from amusd_mp.core.branches import AT_ONCE, BRANCHED, RUNNERS_UP
 from amusd_mp.core.draft import DraftCore
-from amusd_mp.core.effort import PATIENCE_ROUNDS
+from amusd_mp.core.effort import ONE_IN, PATIENCE_ROUNDS
 from amusd_mp.core.limits import LOOKAHEAD_MAX, WINDOW_TREE
 from amusd_mp.core.messages import Committed, Finish, Origin, SyncPage, Window
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
@@ -173,18 +173,25 @@ def test_however_much_may_come_a_window_holds_no_more_than_a_message_may(monkeyp
     assert max(len(block.tokens) for step in bench.model.steps for block in step.blocks) <= PREFILL_CHUNK
 
 
-@pytest.mark.parametrize("kind", ["sampled", "alternating", "useless"])
-def test_nothing_is_prepared_where_no_tree_is_scored_or_no_guess_is_used(kind: str) -> None:
-    params = {"temperature": 1.0} if kind == "sampled" else {}
-    bench = Bench(strategy=Strategy.ALTERNATING if kind == "alternating" else Strategy.AMUSD, **params)
-    for token in range(PATIENCE_ROUNDS + 2 if kind == "useless" else 0):
-        bench.commit(500 + token, origin=Origin.ALONE)
-        bench.core.plan()  # a round begins
-        if bench.core._in_flight is not None:
-            bench.core.apply(bench.model.run(bench.core._in_flight.step))
+@pytest.mark.parametrize(("strategy", "temperature"), [(Strategy.AMUSD, 1.0), (Strategy.ALTERNATING, 0.0)])
+def test_nothing_is_prepared_where_no_tree_is_scored(strategy: Strategy, temperature: float) -> None:
+    bench = Bench(strategy=strategy, temperature=temperature)
     bench.rest()
-    assert not bench.core.sequences["s"].branches or kind == "useless"
-    assert kind != "useless" or bench.step() is None
+    assert bench.lead
+    assert not bench.core.sequences["s"].prepared
+
+
+def test_a_draft_that_nobody_uses_prepares_nothing_either_while_it_rests() -> None:
+    bench = Bench()
+    for token in range(PATIENCE_ROUNDS + 1):
+        bench.commit(500 + token, origin=Origin.ALONE)
+        bench.rest()
+    before = bench.core.sequences["s"].prepared
+    assert before, "it did while it worked"
+    for token in range(ONE_IN - 2):
+        bench.commit(600 + token, origin=Origin.ALONE)
+        assert bench.step() is None
+    assert bench.core.sequences["s"].prepared == before
 
 
 def test_a_sequence_closed_during_such_a_step_leaves_only_what_its_row_still_holds() -> None:
