@@ -13,7 +13,8 @@ from typing import Any
 
 from besieged import Siege, resident
 from exactness import deployment
-from rabble import Honest, Rabble
+from honest import Honest
+from rabble import Rabble
 
 from amusd_mp import LocalCluster
 from amusd_mp.log import Event

@@ -1,65 +1,18 @@
-"""Rule: the tree keeps its promises: who imports whom, what is packaged, what lies at the top, what is public."""
+"""Rule: who imports whom is as the tree promises, in the source and in a fresh interpreter."""
 
 from __future__ import annotations
 
 import ast
-import fnmatch
 import importlib.metadata
 import importlib.util
 import re
-import shutil
-import subprocess
 import sys
-import tomllib
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-import amusd_mp
-
-ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-FOLDERS = {
-    "amusd_mp": ROOT / "amusd_mp",
-    "amusd_mp.transports": ROOT / "transports",
-    "amusd_mp.nodes": ROOT / "nodes",
-    "amusd_mp.configs": ROOT / "configs",
-}
-"""Installed name of each source folder."""
-
-PUBLIC = {
-    "AmusdError",
-    "Busy",
-    "Chunk",
-    "Client",
-    "ConfigError",
-    "Finish",
-    "GenerationResult",
-    "GenerationTimeout",
-    "LocalCluster",
-    "ModelError",
-    "OperationalError",
-    "Origin",
-    "RequestError",
-    "SequenceLost",
-    "SpeculativeDecoding",
-    "Strategy",
-    "Stream",
-    "Token",
-    "TransportError",
-    "UsageError",
-    "connect",
-}
-"""`amusd_mp.__all__`: what an application may rely on. Adding a name here is a promise."""
-
-TOP_LEVEL = {
-    *("amusd_mp", "transports", "nodes", "configs", "tests", "pyproject.toml"),
-    *("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "constraints.txt", "docs"),
-}
-"""What the repository's root may hold beside dotfiles."""
+from tree import SOURCES, python
 
 CORE_MAY_USE = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq"),
@@ -101,19 +54,6 @@ class Import:
 
     def __str__(self) -> str:
         return f"{self.module}:{self.line} imports {self.target}"
-
-
-def sources() -> dict[str, Path]:
-    """Every module of the project by its installed name."""
-    found: dict[str, Path] = {}
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            found[".".join((package, *parts)).removesuffix(".__init__")] = path
-    return found
-
-
-SOURCES = sources()
 
 
 def imports_of(module: str, path: Path) -> Iterator[Import]:
@@ -258,12 +198,6 @@ def test_the_framework_names_no_plug_in() -> None:
 # ------------------------------------------------------------------------------- in a fresh interpreter
 
 
-def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, timeout=60, check=False
-    )
-
-
 def loaded_by(*modules: str) -> set[str]:
     """Top-level names in sys.modules after importing `modules` elsewhere than in the repository."""
     script = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
@@ -291,91 +225,3 @@ def test_plug_in_folders_are_refused_under_their_bare_name(name: str) -> None:
     done = python("-c", f"import {name}")
     assert done.returncode != 0
     assert f"import amusd_mp.{name}, not {name}" in done.stderr
-
-
-# ------------------------------------------------------------------------------- packaging
-
-
-def folders_with_code() -> dict[str, Path]:
-    return {module: path.parent for module, path in SOURCES.items() if path.name == "__init__.py"}
-
-
-def test_the_package_list_equals_the_folders_on_disk() -> None:
-    """A forgotten package works in an editable install and is missing from the wheel."""
-    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(folders_with_code())
-    for path in SOURCES.values():
-        assert (path.parent / "__init__.py").exists(), f"{path.parent} has modules and no __init__.py"
-
-
-def test_every_data_file_is_packaged() -> None:
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]
-    packages = folders_with_code()
-    packaged = {
-        path
-        for package, globs in patterns.items()
-        for path in packages[package].rglob("*")
-        if any(fnmatch.fnmatch(path.relative_to(packages[package]).as_posix(), glob) for glob in globs)
-    }
-    for folder in FOLDERS.values():
-        for path in folder.rglob("*"):
-            if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
-                assert path in packaged, f"{path.relative_to(ROOT)} is in no package-data pattern"
-
-
-@pytest.mark.parametrize(
-    ("group", "name"),
-    [(group, name) for group, points in PROJECT["project"]["entry-points"].items() for name in points],
-)
-def test_entry_points_resolve(group: str, name: str) -> None:
-    (point,) = importlib.metadata.entry_points(group=group, name=name)
-    assert isinstance(point.load(), type)
-    assert SOURCES[point.module].is_relative_to(FOLDERS[group])
-
-
-def test_the_command_resolves() -> None:
-    (point,) = importlib.metadata.entry_points(group="console_scripts", name="amusd-mp")
-    assert callable(point.load())
-
-
-def test_the_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
-    copy = tmp_path / "source"
-    copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("amusd_mp", "transports", "nodes", "configs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
-    done = python("-c", build, str(tmp_path), cwd=copy)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    inside_wheel = {each for each in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in each}
-    expected = {
-        "/".join((*package.split("."), path.relative_to(folder).as_posix()))
-        for package, folder in FOLDERS.items()
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert inside_wheel == expected
-
-
-# ------------------------------------------------------------------------------- the rest
-
-
-def test_the_top_level_holds_the_six_and_what_every_project_has() -> None:
-    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    entries = {line.partition("/")[0] for line in listed.stdout.splitlines()}
-    assert {each for each in entries if not each.startswith(".")} <= TOP_LEVEL
-
-
-def test_public_names_are_pinned() -> None:
-    names = list(getattr(amusd_mp, "__all__", ()))
-    assert set(names) == PUBLIC
-    assert len(names) == len(set(names))
-    for name in names:
-        assert hasattr(amusd_mp, name), f"{name} is in __all__ and not there"
-
-
-def test_the_version_is_the_project_files() -> None:
-    assert amusd_mp.__version__ == PROJECT["project"]["version"]

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rabble import Honest, Rabble
+from honest import Honest
+from rabble import Rabble
 
 CALLS = 300
 GROWN = 24.0
