@@ -101,6 +101,7 @@ RULES: Final[Mapping[str, Leaf]] = {
     "seconds": _TIME,
     "sent": _CLOCK,
     "resumed_at": _CLOCK,
+    "guessed_at": _CLOCK,
     "began": _CLOCK,
     "ended": _CLOCK,
     "step_age": _TIME,

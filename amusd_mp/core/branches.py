@@ -26,8 +26,8 @@ RUNNERS_UP: Final = 2
 """Next best tokens told with each guess: of the bundled pair's wrong guesses the second best is right in 43 of 100, the
 third in 12, the fourth in 7 (greedy, 48 prompts)."""
 
-BRANCHED: Final = WINDOW_TREE - (1 + RUNNERS_UP) * LOOKAHEAD_MAX
-"""Tokens of all branches of a sequence at most, so that with the longest lead they fit in a window."""
+BRANCHED: Final = WINDOW_TREE // (1 + RUNNERS_UP) - LOOKAHEAD_MAX
+"""Tokens of all branches of a sequence at most: they, the longest lead, and runners-up beside each fit in a window."""
 
 Beside = tuple[tuple[int, int], ...]
 """Ids of the next best tokens in one place, and the draft's share for each in percent."""
@@ -53,6 +53,19 @@ class Branch:
         self.confidence.append(confidence)
         self.runners_up.append(runners_up)
         self.survival *= chance
+
+    def write(self, tokens: list[int], parents: list[int], confidence: list[int]) -> None:
+        """Append its tokens to a tree that ends with its runner-up, then those beside them."""
+        root = len(tokens) - 1
+        places = [root, *range(root + 1, root + len(self.tokens))]  # of what each of them follows
+        tokens += self.tokens
+        parents += places
+        confidence += self.confidence
+        for place, beside in zip(places, self.runners_up, strict=True):
+            for other, share in beside:
+                tokens.append(other)
+                parents.append(place)
+                confidence.append(share)
 
     @property
     def last(self) -> int:

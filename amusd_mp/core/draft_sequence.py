@@ -49,6 +49,7 @@ class DraftSequence:
     prepared: int = 0  # guesses behind runners-up
     rollbacks: int = 0
     resumed_at: float = 0.0  # when the first guess was made after it last stopped or started over
+    guessed_at: float = 0.0  # when its newest was made
     stopped: bool = True
     survival: float = 1.0  # chance that the whole lead is accepted, as far as confidence tells
     closed: bool = False
@@ -147,6 +148,7 @@ class DraftSequence:
         """
         if self.stopped:
             self.resumed_at, self.stopped = now, False
+        self.guessed_at = now
         self.ids.append(token)
         if confidence is not None:
             self.confidence.append(_percent(confidence))
@@ -223,7 +225,7 @@ class DraftSequence:
         )
 
     def window(self) -> Window:
-        """Return the whole lead, to be published: the chain of guesses, the runners-up beside it, and the branches."""
+        """Return the whole lead, to be published: the chain of guesses, its branches, and runners-up beside both."""
         tokens, confidence = self.ids[self.committed :], self.confidence
         parents: list[int] | None = None
         if len(confidence) != len(tokens):
@@ -238,9 +240,7 @@ class DraftSequence:
                     confidence.append(share)
                     branch = self.branches.get((self.committed + depth, other))
                     if branch is not None:
-                        parents += range(len(tokens) - 1, len(tokens) - 1 + len(branch.tokens))
-                        tokens += branch.tokens
-                        confidence += branch.confidence
+                        branch.write(tokens, parents, confidence)
         return Window(
             sequence=self.name,
             version=self.version,
@@ -253,6 +253,7 @@ class DraftSequence:
             rollbacks=self.rollbacks,
             resumed_at=self.resumed_at,
             prepared=self.prepared,
+            guessed_at=self.guessed_at,
         )
 
 

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from amusd_mp.core.messages import Window
 
 ROOT = -1
 
 
+class Beside(NamedTuple):
+    """A guess off the chain: its depth behind the committed tokens, and indices into the window's tokens.
+
+    at:     its own
+    first:  that of the draft's first choice in this place: itself, or what it may stand in the place of
+    behind: that of the guess off the chain which it follows, ROOT where it stands beside the chain
+    """
+
+    depth: int
+    at: int
+    first: int
+    behind: int
+
+
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """What a window proposes beyond the committed tokens, as indices into its tokens: a chain, and beside it
+    """What a window proposes beyond the committed tokens: a chain, as indices into its tokens, and beside it
 
-    siblings: (depth, index) of tokens that may stand in the place of chain[depth]
-    parted:   the committed tokens took another way than the draft's own, which it will learn and follow
+    beside: all else, each behind what it follows
+    parted: the committed tokens took another way than the draft's own, which it will learn and follow
     """
 
     chain: tuple[int, ...] = ()
-    siblings: tuple[tuple[int, int], ...] = ()
+    beside: tuple[Beside, ...] = ()
     parted: bool = False
 
 
@@ -53,14 +68,17 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
         parted |= found != beyond[0]
         node = found
     chain: list[int] = []
-    siblings: list[tuple[int, int]] = []
+    beside: list[Beside] = []
     while node in children:
         node, *others = children[node]
-        siblings += [(len(chain), other) for other in others]
+        beside += [Beside(len(chain), other, node, ROOT) for other in others]
         chain.append(node)
     if parted and not chain:
         return None
-    return Guesses(tuple(chain), tuple(siblings), parted)
+    for guess in beside:  # grows meanwhile
+        there = children.get(guess.at, [])
+        beside += [Beside(guess.depth + 1, each, there[0], guess.at) for each in there]
+    return Guesses(tuple(chain), tuple(beside), parted)
 
 
 def reach(window: Window) -> int:

@@ -1,140 +1,24 @@
 """What drafts have proposed for one sequence, and how much of it can be expected to be accepted.
 
 A window counts only where it continues the committed tokens (`core.guesses`); publisher numbers filter out what is
-older than the window already held. What comes out is the longest chain and the tokens beside it, with the chance of
-each; nothing here decides how much of it is used (`core.policy` does).
+older than the window already held. What comes out is a `Proposal`: the draft's own way on and what it guessed beside
+it, with the chance of each token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
-from operator import mul
 
 from amusd_mp.core.calibration import PRIOR, Record, odds
-from amusd_mp.core.guesses import Guesses, guesses_beyond, reach
+from amusd_mp.core.guesses import ROOT, Guesses, guesses_beyond, reach
 from amusd_mp.core.messages import Window
+from amusd_mp.core.proposal import Aside, Proposal
 
 PRIOR_WEIGHT = 4
 """How many judged tokens the first expectation is worth: a bad draft must be found out within a few steps."""
 
 SMOOTHING = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Sibling:
-    """A token that may stand in the place of the chain's token `depth`. What a window has behind it is not scored yet.
-
-    odds:   percent, the draft's own share for it of what it left to others than the chain's
-    worth:  the chance that it is accepted: all before it are right, the chain's token is wrong, and this one is right
-    """
-
-    depth: int
-    token: int
-    odds: int
-    worth: float
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What to verify next, and whose it is ("" and () when there is none): a chain, and siblings of its tokens.
-
-        committed ── a ── b ── c      tokens   (a, b, c)
-                  └─ y      └─ z      siblings (depth 0, y), (depth 2, z)
-
-    The step scores them in this order, a, b, c, y, z, and so the verify model's own tokens come back as: the one after
-    the committed, after a, after b, after c, after y, after z. Where y is right and a wrong, the first is y, and the
-    fifth goes out with it.
-
-    chances:    for each token of the chain, the chance that it is accepted if all before it are
-    confidence: the draft's own, in percent, () if it does not tell
-    acceptance: the chance to expect of tokens that this draft has yet to send
-    siblings:   what may stand in the place of the chain's tokens, and of the one after them
-    unscored:   siblings that the step does not score; what becomes of them is learned all the same
-    cut:        more of the chain is there, and was left out as too unlikely
-    """
-
-    draft: str = ""
-    tokens: tuple[int, ...] = ()
-    chances: tuple[float, ...] = ()
-    confidence: tuple[int, ...] = ()
-    acceptance: float = 0.0
-    siblings: tuple[Sibling, ...] = ()
-    unscored: tuple[Sibling, ...] = ()
-    cut: bool = False
-
-    @property
-    def size(self) -> int:
-        """Tokens to verify."""
-        return len(self.tokens) + len(self.siblings)
-
-    @property
-    def reach(self) -> int:
-        """Positions for which there is a guess."""
-        return max((len(self.tokens), *(sibling.depth + 1 for sibling in self.siblings)))
-
-    def worths(self) -> list[float]:
-        """Return the chance of each token to be accepted, the likeliest first."""
-        return [worth for worth, _, _ in self._ranked]
-
-    def tip(self) -> int:
-        """Return how many of the likeliest tokens have the whole chain among them."""
-        last = next((at for at, (_, _, sibling) in enumerate(reversed(self._ranked)) if sibling is None), self.size)
-        return self.size - last
-
-    def within(self, usable: int, room: int) -> Proposal:
-        """Return what may be committed where `usable` proposals may, and what fits in `room` slots."""
-        if len(self.tokens) <= usable and self.size <= room and not self.siblings:
-            return self
-        siblings = tuple(sibling for sibling in self.siblings if sibling.depth < usable)
-        chain = min(len(self.tokens), usable)
-        return self._of(chain, siblings[: max(0, room - chain)])
-
-    def likeliest(self, k: int) -> Proposal:
-        """Return the k tokens most likely to be accepted: never one without those before it."""
-        if self.size <= k:
-            return self
-        taken = self._ranked[:k]
-        return self._of(
-            sum(sibling is None for _, _, sibling in taken),
-            tuple(sibling for _, _, sibling in taken if sibling is not None),
-        )
-
-    def chain(self, k: int) -> Proposal:
-        """Return the first k tokens of the chain alone."""
-        return self._of(min(k, len(self.tokens)), ())
-
-    def _of(self, k: int, siblings: tuple[Sibling, ...]) -> Proposal:
-        kept = {(sibling.depth, sibling.token) for sibling in siblings}
-        rest = [sibling for sibling in (*self.siblings, *self.unscored) if (sibling.depth, sibling.token) not in kept]
-        return Proposal(
-            self.draft,
-            self.tokens[:k],
-            self.chances[:k],
-            self.confidence[:k],
-            self.acceptance,
-            siblings,
-            tuple([sibling for sibling in rest if sibling.depth < k]),
-            self.cut,
-        )
-
-    @cached_property
-    def _ranked(self) -> list[tuple[float, int, Sibling | None]]:
-        """Return (chance, depth, None or the sibling) of all tokens, the likeliest first, a parent before its child."""
-        ranked: list[tuple[float, int, Sibling | None]] = [
-            (survival, depth, None) for depth, survival in enumerate(accumulate(self.chances, mul))
-        ]
-        if self.siblings:
-            ranked += [(sibling.worth, sibling.depth, sibling) for sibling in self.siblings]
-            ranked.sort(key=_by_chance)
-        return ranked
-
-
-def _by_chance(ranked: tuple[float, int, Sibling | None]) -> tuple[float, int, bool]:
-    worth, depth, sibling = ranked
-    return -worth, depth, sibling is not None
 
 
 @dataclass(slots=True)
@@ -172,22 +56,42 @@ class Evidence:
             chances.append(chance)
             before.append(before[-1] * chance)
         chain = guesses.chain[: len(chances)]
-        tokens = tuple([window.tokens[at] for at in chain])
         confidence = tuple([window.confidence[at] for at in chain]) if window.confidence else ()
-        siblings: list[Sibling] = []
-        if confidence:
-            for depth, at in guesses.siblings:
-                if depth >= len(chain):
-                    break  # they come in order of depth
-                wrong = before[depth] - before[depth + 1]
-                if wrong < least:
-                    continue
-                share = odds(window.confidence[at], confidence[depth])
-                worth = wrong * record.beside.chance(share)
-                if worth >= least:
-                    siblings.append(Sibling(depth, window.tokens[at], share, worth))
-        cut = len(chain) < len(guesses.chain)
-        return Proposal(draft, tokens, tuple(chances), confidence, self.acceptance, tuple(siblings), cut=cut)
+        return Proposal(
+            draft,
+            tuple([window.tokens[at] for at in chain]),
+            tuple(chances),
+            confidence,
+            self.acceptance,
+            tuple(self._beside(guesses, before, least)) if confidence else (),
+            cut=len(chain) < len(guesses.chain),
+        )
+
+    def _beside(self, guesses: Guesses, before: Sequence[float], least: float) -> Iterator[Aside]:
+        """Yield what stands beside the chain, each behind what it follows.
+
+        `before` are the chances that the chain is accepted down to each of its tokens, and to its end.
+        """
+        window, record = self.window, self.record
+        found: dict[int, Aside] = {}  # by index in the window
+        for guess in guesses.beside:
+            behind = found.get(guess.behind)
+            if behind is not None:
+                arrives = behind.worth
+            elif guess.behind == ROOT and guess.depth + 1 < len(before):
+                arrives = before[guess.depth]
+            else:
+                continue  # what it follows was left out
+            sure = window.confidence[guess.first]
+            chance = record.chain.chance(sure)
+            if guess.first == guess.at:
+                share, worth = sure, arrives * chance
+            else:
+                share = odds(window.confidence[guess.at], sure)
+                worth = arrives * (1 - chance) * record.beside.chance(share)
+            if worth >= least:
+                aside = found[guess.at] = Aside(guess.depth, window.tokens[guess.at], worth, share, behind)
+                yield aside
 
     def judge(self, proposal: Proposal, accepted: int, own: int | None) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable.
@@ -202,8 +106,9 @@ class Evidence:
             if proposal.confidence:
                 self.record.chain.judge(proposal.confidence[at], at < accepted)
         if accepted < len(proposal.tokens) and own is not None:
-            beside = [each for each in (*proposal.siblings, *proposal.unscored) if each.depth == accepted]
-            self.record.wrong([(sibling.odds, sibling.token == own) for sibling in beside])
+            there = (*proposal.beside, *proposal.unscored)
+            beside = [each for each in there if each.behind is None and each.depth == accepted]
+            self.record.wrong([(each.odds, each.token == own) for each in beside])
 
 
 class ProposalStore:

@@ -80,6 +80,18 @@ class Tempo:
         """Seconds from one token to the next; of a draft too slow for two between commits, from commit to token."""
         return self.turnaround if self.period is None else self.period
 
+    def grown(self, held: Evidence | None, window: Window, arrived: float) -> float:
+        """Return when the newest token of a window's lead arrived, or would have; the window did at `arrived`.
+
+        Since then the draft may have worked beside its lead, which says nothing of when the next token comes.
+        """
+        if held is not None and (window.version, window.drafted) == (held.window.version, held.window.drafted):
+            return held.arrived
+        grown = self.clock.at(window.guessed_at)
+        if grown is None or (held is not None and window.drafted == held.window.drafted):
+            return arrived  # of a lead that begins with what was beside the one before, the next token is under way
+        return min(arrived, grown)
+
     def arrived(self, before: Evidence, window: Window, commits: CommitTimes, now: float) -> None:
         """Learn from a window with news that follows `before`; of several that waited, only the last may be seen."""
         fresh = window.drafted - before.window.drafted

@@ -16,7 +16,7 @@ from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.policy import Policy, RowView
-from amusd_mp.core.proposals import Proposal
+from amusd_mp.core.proposal import Proposal
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
 from amusd_mp.core.tempo import Tempo
@@ -152,6 +152,7 @@ class VerifyCore:
         if any(token >= self.vocabulary for token in window.tokens):
             return False
         held = sequence.proposals.by_draft.get(draft)
+        arrived = tempo.grown(held, window, arrived)
         before = replace(held) if held is not None else None
         record = tempo.records[sequence.params.temperature > 0]
         if not sequence.proposals.put(draft, number, window, arrived, tempo.acceptance, record):

@@ -1,9 +1,8 @@
 """One sequence at the verify node: committed tokens, proposals, cache state and counts.
 
 The only authority on what is committed (rule V1). `ids` is append-only; `fed` says how much of it the cache row holds,
-always at least one short of the end (rule V7: the last committed token is fed by the next block), and two where the
-one before it was accepted beside the chain: to feed it again is cheaper than to move its cache entry, and bit for bit
-what a chain leaves there.
+always at least one short of the end (rule V7: the last committed token is fed by the next block), and more where those
+before it were accepted beside the chain: to feed them again costs little, and leaves bit for bit what a chain does.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origi
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY
-from amusd_mp.core.proposals import Proposal, ProposalStore
+from amusd_mp.core.proposal import Proposal
+from amusd_mp.core.proposals import ProposalStore
 from amusd_mp.core.step import Block, Picked, TokenLogprob
 from amusd_mp.core.tempo import CommitTimes
 
@@ -57,7 +57,7 @@ class VerifySequence:
     read: Callable[[list[int], tuple[int, ...]], str] | None = None
     row: int | None = None
     fed: int = 0
-    carried: int = 0  # committed tokens before the last that the cache lacks, too: one that stood beside a chain
+    carried: int = 0  # committed tokens before the last that the cache lacks, too: those that stood beside a chain
     version: int = 0
     fresh: int = 0  # tokens that the last step committed
     origins: list[Origin] = field(default_factory=list)
@@ -127,11 +127,10 @@ class VerifySequence:
         """Return what is not in the cache yet, the chain, and what stands beside it."""
         chain = [*self.ids[self.fed :], *proposal.tokens]
         picks = proposal.size + 1
-        if not proposal.siblings:
+        if not proposal.beside:
             return self._feed(chain, picks)
-        last = len(chain) - len(proposal.tokens) - 1
-        parents = (*range(-1, len(chain) - 1), *(last + each.depth for each in proposal.siblings))
-        return self._feed([*chain, *(each.token for each in proposal.siblings)], picks, parents)
+        parents = (*range(-1, len(chain) - 1), *proposal.parents(len(chain) - len(proposal.tokens) - 1))
+        return self._feed([*chain, *(each.token for each in proposal.beside)], picks, parents)
 
     def _feed(self, tokens: list[int], picks: int, parents: tuple[int, ...] | None = None) -> Block:
         assert self.row is not None
@@ -148,44 +147,25 @@ class VerifySequence:
     def settle(self, proposal: Proposal, picked: Picked) -> tuple[int, Finish | None]:
         """Commit what one verified block decides: accepted proposals, then the verify model's own next token.
 
-        `picked.tokens[j]` is the model's own token after the chain's first j; those after siblings follow. A proposal
-        is accepted while it equals that token (greedy and coupled sampling alike, no ratio test), so what is committed
-        is what the model alone would emit. One that is accepted beside the chain brings the model's next token along,
-        unless that is a close call. Returns how many of the chain were accepted and the finish reason, with every count
-        cut at the stop.
+        `picked.tokens` are the model's own tokens where `Proposal` says, so what is committed is what the model alone
+        would emit. Returns how many of the chain were accepted and the finish reason, with every count cut at the stop.
         """
-        path, length = proposal.tokens, len(self.ids)
-        pairs = enumerate(zip(path, picked.tokens, strict=False))
-        accepted = next((j for j, (guess, own) in pairs if guess != own), len(path))
-        wrote = [(own, Origin.ACCEPTED, j) for j, own in enumerate(picked.tokens[:accepted])]
-        own = picked.tokens[accepted]
-        beside = self._beside(proposal, accepted, picked)
-        if beside is not None:
-            wrote.append((own, Origin.ACCEPTED, accepted))
-            wrote.append((picked.tokens[beside], Origin.BONUS, beside))
-        elif accepted < proposal.reach:
-            wrote.append((own, Origin.RECOVERED, accepted))
-        else:
-            wrote.append((own, Origin.BONUS if path else Origin.ALONE, accepted))
+        length, outcome = len(self.ids), proposal.outcome(picked)
+        accepted, aside = outcome.accepted, len(outcome.aside)
         finish: Finish | None = None
-        for token, origin, at in wrote:
-            finish = self.append(token, origin, picked.logprobs[at] if picked.logprobs is not None else None)
+        for count, at in enumerate(outcome.picks):
+            origin = Origin.ACCEPTED if count < accepted + aside else outcome.origin
+            finish = self.append(
+                picked.tokens[at], origin, picked.logprobs[at] if picked.logprobs is not None else None
+            )
             if finish is not None:
                 break
         emitted = self.fresh = len(self.ids) - length
-        self.carried = int(beside is not None)
-        self.rejected = () if finish is not None else path[accepted + self.carried :]
-        right = min(accepted + self.carried, emitted)
+        self.carried = aside
+        self.rejected = () if finish is not None else proposal.tokens[accepted + aside :]
+        right = min(accepted + aside, emitted)
         self._count(proposal.reach if finish is None else min(proposal.reach, emitted), right, emitted)
         return min(accepted, emitted), finish
-
-    @staticmethod
-    def _beside(proposal: Proposal, accepted: int, picked: Picked) -> int | None:
-        """Return the pick behind the sibling that is right where the chain ended or was wrong, None if none is."""
-        for at, sibling in enumerate(proposal.siblings, len(proposal.tokens) + 1):
-            if sibling.depth == accepted and sibling.token == picked.tokens[accepted]:
-                return None if at in picked.doubtful else at
-        return None
 
     def _count(self, proposed: int, accepted: int, emitted: int) -> None:
         tally = self.tally

@@ -77,8 +77,8 @@ def test_a_step_guesses_behind_the_lead_and_behind_a_runner_up_at_once() -> None
     assert (block.start, block.tokens, block.parents, block.picks) == (3, (3, 103), (-1, -1), 2)
     assert bench.lead == [3, 4]
     window = bench.windows[-1]
-    assert window.tokens == (3, 4, 103, 4, 104)
-    assert window.parents == (-1, 0, -1, 2, 0)
+    assert window.tokens == (3, 4, 103, 4, 104, 104), "the last but one stands beside the guess behind 103"
+    assert window.parents == (-1, 0, -1, 2, 2, 0)
     assert [part.beside for part in bench.core.parts] == [1]
     assert bench.step() is None, "no guess beyond the lookahead"
 
@@ -168,8 +168,8 @@ def test_however_much_may_come_a_window_holds_no_more_than_a_message_may(monkeyp
     bench.rest()
     branches = bench.core.sequences["s"].branches.values()
     assert most - AT_ONCE < sum(len(branch.tokens) for branch in branches) <= most
-    assert max(len(window.tokens) for window in bench.windows) <= (1 + RUNNERS_UP) * LOOKAHEAD_MAX + most
-    assert (1 + RUNNERS_UP) * LOOKAHEAD_MAX + BRANCHED <= WINDOW_TREE
+    assert max(len(window.tokens) for window in bench.windows) <= (1 + RUNNERS_UP) * (LOOKAHEAD_MAX + most)
+    assert (1 + RUNNERS_UP) * (LOOKAHEAD_MAX + BRANCHED) <= WINDOW_TREE
     assert max(len(block.tokens) for step in bench.model.steps for block in step.blocks) <= PREFILL_CHUNK
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amusd_mp.core.calibration import Record
+from amusd_mp.core.calibration import Record, odds
 from amusd_mp.core.guesses import Guesses, guesses_beyond, reach
-from amusd_mp.core.messages import Window
-from amusd_mp.core.proposals import Proposal, ProposalStore
+from amusd_mp.core.messages import Origin, Window
+from amusd_mp.core.proposal import Proposal
+from amusd_mp.core.proposals import ProposalStore
+from amusd_mp.core.step import Picked
 
 small_tokens = st.lists(st.integers(0, 2), max_size=12)
 
@@ -170,10 +173,10 @@ def proposed(window: Window, committed: list[int]) -> Proposal:
 def test_what_stands_beside_the_chain_is_proposed_with_its_depth() -> None:
     proposal = proposed(told(), [1])
     assert proposal.tokens == (5, 6, 7)
-    assert [(other.depth, other.token) for other in proposal.siblings] == [(0, 15), (2, 17), (2, 27)]
+    assert [(other.depth, other.token) for other in proposal.beside] == [(0, 15), (2, 17), (2, 27)]
     behind = proposed(told(), [1, 5, 6])
     assert behind.tokens == (7,)
-    assert [(other.depth, other.token) for other in behind.siblings] == [(0, 17), (0, 27)]
+    assert [(other.depth, other.token) for other in behind.beside] == [(0, 17), (0, 27)]
 
 
 def test_a_window_whose_chain_is_contradicted_proposes_nothing_although_another_of_its_tokens_was_right() -> None:
@@ -184,8 +187,65 @@ def test_a_window_whose_chain_is_contradicted_proposes_nothing_although_another_
     assert reach(told()) == 3
 
 
-def test_the_likeliest_tokens_never_lack_those_before_them() -> None:
-    proposal = proposed(told(confidence=20, beside=70), [1])
+def branched(beside: int = 30) -> Window:
+    """The same with 16 17 behind 15, and 26 beside that 16."""
+    return draft(
+        1, [5, 6, 7, 15, 16, 17, 26, 17, 27], [-1, 0, 1, -1, 3, 4, 3, 1, 1],
+        confidence=(60, 60, 60, beside, 60, 60, beside, beside, 1),
+    )  # fmt: skip
+
+
+def test_what_follows_a_token_beside_the_chain_is_proposed_behind_it() -> None:
+    proposal = proposed(branched(), [1])
+    assert proposal.tokens == (5, 6, 7)
+    found = [(each.depth, each.token, each.behind and each.behind.token) for each in proposal.beside]
+    assert found == [(0, 15, None), (2, 17, None), (2, 27, None), (1, 16, 15), (1, 26, 15), (2, 17, 16)]
+    assert list(proposal.parents(0)) == [0, 2, 2, 4, 4, 7]
+    assert proposal.reach == 3
+    only = proposed(branched(), [1, 15])
+    assert (only.tokens, [(each.depth, each.token) for each in only.beside]) == ((16, 17), [(0, 26)])
+
+
+def test_a_token_behind_one_beside_the_chain_is_worth_less_than_that_by_its_own_chance() -> None:
+    proposal, record = proposed(branched(), [1]), Record()
+    by_token = {(each.depth, each.token): each for each in proposal.beside}
+    chance = record.chain.chance(60)
+    assert by_token[1, 16].worth == by_token[0, 15].worth * chance
+    assert by_token[2, 17].worth < by_token[1, 16].worth
+    assert by_token[1, 26].worth == by_token[0, 15].worth * (1 - chance) * record.beside.chance(odds(30, 60))
+    store = ProposalStore()
+    store.put("d", 1, branched(), now=0)
+    pruned = store.best([1], 0, least=by_token[0, 15].worth)
+    assert [each.token for each in pruned.beside] == [15], "and what follows one left out is left out"
+
+
+def outcome(*own: int, doubtful: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...], Origin]:
+    """Which tokens of `branched` are accepted off the chain, which picks are committed, and what the last one is.
+
+    `own`: the verify model's own tokens after the committed one, 5, 6, 7, 15, 17, 27, 16, 26, and the second 17.
+    """
+    found = proposed(branched(), [1]).outcome(Picked(own, doubtful=frozenset(doubtful)))
+    return tuple(each.token for each in found.aside), found.picks, found.origin
+
+
+def test_the_way_that_the_verify_model_takes_is_followed_through_the_tree() -> None:
+    assert outcome(5, 6, 7, 8, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2, 3), Origin.BONUS)
+    assert outcome(5, 6, 9, 0, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2), Origin.RECOVERED)
+    assert outcome(5, 6, 17, 0, 0, 3, 0, 0, 0, 0) == ((17,), (0, 1, 2, 5), Origin.BONUS)
+    assert outcome(15, 0, 0, 0, 9, 0, 0, 0, 0, 0) == ((15,), (0, 4), Origin.RECOVERED)
+    assert outcome(15, 0, 0, 0, 26, 0, 0, 0, 9, 0) == ((15, 26), (0, 4, 8), Origin.BONUS)
+    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((15, 16, 17), (0, 4, 7, 9), Origin.BONUS)
+    assert outcome(9, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((), (0,), Origin.RECOVERED)
+
+
+def test_a_close_call_off_the_chain_ends_the_way_before_it() -> None:
+    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(9,)) == ((15, 16), (0, 4, 7), Origin.RECOVERED)
+    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(4,)) == ((), (0,), Origin.RECOVERED)
+
+
+@pytest.mark.parametrize("window", [told(confidence=20, beside=70), branched(beside=35)])
+def test_the_likeliest_tokens_never_lack_those_before_them(window: Window) -> None:
+    proposal = proposed(window, [1])
     worths = proposal.worths()
     assert worths == sorted(worths, reverse=True)
     assert sum(worths) < 3
@@ -193,7 +253,8 @@ def test_the_likeliest_tokens_never_lack_those_before_them() -> None:
         part = proposal.likeliest(k)
         assert part.size == k
         assert part.tokens == proposal.tokens[: len(part.tokens)]
-        assert all(other.depth <= len(part.tokens) for other in part.siblings)
+        assert all(other.behind in (None, *part.beside[:at]) for at, other in enumerate(part.beside))
+        assert all(other.depth <= len(part.tokens) for other in part.beside if other.behind is None)
     for k in range(1, proposal.size + 1):
         whole = len(proposal.likeliest(k).tokens) == 3
         assert whole == (k >= proposal.tip()), "the tip is the first k with the whole chain"
@@ -202,11 +263,11 @@ def test_the_likeliest_tokens_never_lack_those_before_them() -> None:
 def test_what_cannot_be_committed_or_does_not_fit_is_left_out() -> None:
     proposal = proposed(told(), [1])
     assert proposal.within(usable=2, room=9).tokens == (5, 6)
-    assert [other.token for other in proposal.within(usable=2, room=9).siblings] == [15]
+    assert [other.token for other in proposal.within(usable=2, room=9).beside] == [15]
     assert proposal.within(usable=3, room=4).size == 4
     assert proposal.within(usable=0, room=9).size == 0
     assert proposal.chain(2) == replace(proposal, tokens=(5, 6), chances=proposal.chances[:2],
-        confidence=proposal.confidence[:2], siblings=(), unscored=(proposal.siblings[0],))  # fmt: skip
+        confidence=proposal.confidence[:2], beside=(), unscored=(proposal.beside[0],))  # fmt: skip
 
 
 def test_what_is_hardly_ever_accepted_is_left_out_and_said_to_be_there() -> None:
@@ -227,7 +288,7 @@ def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored
     store.put("d", 1, told(), now=0, record=record)
     for _ in range(60):
         store.by_draft["d"].judge(store.best([1], 0).chain(3), accepted=2, own=17)
-    chances = {other.token: record.beside.chance(other.odds) for other in store.best([1], 0).siblings}
+    chances = {other.token: record.beside.chance(other.odds) for other in store.best([1], 0).beside}
     assert chances[17] > 0.8
     assert chances[27] < 0.15
     assert record.rescued > 0.6

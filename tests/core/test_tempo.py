@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from amusd_mp.core.calibration import Record
@@ -76,6 +78,21 @@ def test_a_draft_that_went_on_before_the_commit_it_now_builds_on_says_nothing() 
     before = seen(window(1, 6, 6), 1.0)
     tempo.arrived(before, window(3, 9, 15, rollbacks=1, resumed_at=1.006), commits(v2=1.001, v3=1.02), 1.030)
     assert (tempo.turnaround, tempo.period) == (None, None)
+
+
+def test_what_a_draft_does_beside_its_lead_makes_no_token_of_that_take_longer() -> None:
+    tempo = of_a_near_draft()
+    before = seen(replace(window(1, 2, 2), guessed_at=1.004), 1.004)
+    late = replace(window(1, 6, 6), guessed_at=1.012)
+    grown = tempo.grown(before, late, 1.040)
+    assert grown == 1.012
+    tempo.arrived(before, late, commits(), grown)
+    assert tempo.period == pytest.approx(0.002)
+    held = seen(late, grown)
+    assert tempo.grown(held, replace(late, prepared=3), 1.050) == grown, "nothing of its lead"
+    assert tempo.grown(held, replace(late, version=2), 1.050) == 1.050, "it goes on from a commit"
+    assert tempo.grown(None, replace(late, guessed_at=0.0), 1.060) == 1.060, "a draft that does not tell"
+    assert tempo.grown(held, replace(late, drafted=7, guessed_at=9.0), 1.060) == 1.060, "its clock jumped"
 
 
 def test_a_draft_that_does_not_tell_when_it_went_on_has_no_turnaround() -> None:

@@ -112,6 +112,35 @@ def test_a_token_beside_the_chain_brings_the_next_one_along() -> None:
     assert (sequence.fed, sequence.ids[-1]) == (7, 34)
 
 
+def guess_behind(sequence: VerifySequence) -> Draft:
+    """The same chain with 21 22 beside it, and 23 beside that 22."""
+    window = Window(
+        sequence.name, sequence.version, sequence.length, (11, 12, 21, 22, 23), (-1, 0, -1, 2, 2),
+        confidence=(50, 50, 45, 50, 45), drafted=2, prepared=1,
+    )  # fmt: skip
+    return Draft("v", (window,))
+
+
+def test_a_branch_that_is_right_is_committed_in_the_step_that_refuses_the_chain() -> None:
+    core, sequence = started()
+    core.propose("d", 1, guess_behind(sequence), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    block = step.blocks[0]
+    assert (block.tokens, block.parents, block.picks) == ((10, 11, 12, 21, 22, 23), (-1, 0, 1, 0, 3, 3), 6)
+    answer(core, step, (21, 50, 51, 22, 33, 52))
+    assert sequence.ids[3:] == [10, 21, 22, 33]
+    assert origins(sequence) == "-aab"
+    assert (sequence.tally.proposed, sequence.tally.accepted, sequence.tally.histogram) == (2, 2, [0, 0, 1])
+    assert sequence.rejected == ()
+    assert not sequence.prefilling
+    following = core.plan(0.0)
+    assert following is not None
+    assert (following.blocks[0].start, following.blocks[0].tokens, following.blocks[0].picks) == (4, (21, 22, 33), 1)
+    answer(core, following, (34,))
+    assert (sequence.fed, sequence.ids[-1]) == (7, 34)
+
+
 def test_a_close_call_beside_the_chain_brings_nothing_along() -> None:
     core, sequence = started()
     core.propose("d", 1, guess_beside(sequence), now=0)

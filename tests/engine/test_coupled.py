@@ -17,7 +17,7 @@ from torch import Tensor
 from amusd_mp.core.noise import key_words
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation
-from amusd_mp.core.proposals import Proposal
+from amusd_mp.core.proposal import Proposal
 from amusd_mp.core.step import Block, Picked
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.engine.noise import gumbel, noisy_argmax

@@ -24,7 +24,7 @@ from amusd_mp.core.messages import Origin
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation
-from amusd_mp.core.proposals import Proposal
+from amusd_mp.core.proposal import Proposal
 from amusd_mp.core.step import Block, Picked, Step
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.engine.loading import LoadedModel, load

@@ -63,7 +63,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     ),
     **dict.fromkeys(["beat", "liveness", "lease", "repetition_penalty", "top_p"], SHARES.filter(bool)),
     **dict.fromkeys(["seconds", "step_age", "retry_after", "temperature", "min_p", "acceptance"], SHARES),
-    **dict.fromkeys(["sent", "began", "ended", "resumed_at"], st.floats(-AGES, AGES)),
+    **dict.fromkeys(["sent", "began", "ended", "resumed_at", "guessed_at"], st.floats(-AGES, AGES)),
     "topic": IDENTIFIERS.map(lambda each: f"d/{each}"),
     "lookahead": st.integers(1, LOOKAHEAD_MAX),
     "seed": st.integers(0, 2**64 - 1),

@@ -56,7 +56,8 @@ class Window:
     the draft is of each token; it may be left out. `version` is the commit it builds on. `full`: the lead grows no more
     before the next commit. `drafted`, tokens of leads, `prepared`, tokens guessed behind runners-up, and `rollbacks`
     count this draft's work on the sequence so far. `resumed_at` is its own clock at its first guess after it last
-    stopped, because its lead was full, or started over; 0 if it does not tell.
+    stopped, because its lead was full, or started over, and `guessed_at` at the newest of its lead; 0 if it does not
+    tell.
     """
 
     sequence: str
@@ -70,6 +71,7 @@ class Window:
     rollbacks: int = 0
     resumed_at: float = 0.0
     prepared: int = 0
+    guessed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from amusd_mp.codec import decode
 from amusd_mp.core.messages import Cancel, Committed, Opened, Submit
-from amusd_mp.core.proposals import Proposal
+from amusd_mp.core.proposal import Aside, Proposal
 from amusd_mp.core.step import Step
 from amusd_mp.core.verify_sequence import VerifySequence
 from amusd_mp.testing.simulation.model import SimulatedModel, Tokens
@@ -199,11 +199,14 @@ class Watch:
                 raise Breach(f"{sequence.name}: scores {proposal.tokens}, which do not continue its committed tokens")
             way.append(nodes[way[-1], token])
         known = len(sequence.ids) - window.base
-        for sibling in proposal.siblings:
-            if (way[known + sibling.depth], sibling.token) not in nodes:
+        found: dict[Aside, int] = {}
+        for aside in proposal.beside:
+            node = (way[known + aside.depth] if aside.behind is None else found[aside.behind], aside.token)
+            if node not in nodes:
                 raise Breach(
-                    f"{sequence.name}: scores {sibling.token} at depth {sibling.depth}, which nobody proposed there"
+                    f"{sequence.name}: scores {aside.token} at depth {aside.depth}, which nobody proposed there"
                 )
+            found[aside] = nodes[node]
 
     def draft_step(self, core: Any, model: SimulatedModel, step: Step) -> None:
         """Look at a draft core as it begins a step: cache rows, committed tokens, leads."""
