@@ -9,6 +9,7 @@ not depend on the other tokens of the block.
 
 from __future__ import annotations
 
+from math import frexp
 from typing import Final
 
 import torch
@@ -21,6 +22,8 @@ NAME: Final = "amusd_slot"
 
 # Finite, so that a query which may see nothing averages everything instead of turning into NaN.
 _HIDDEN: Final = torch.finfo(torch.float32).min
+
+_KEPT: Final = "_amusd_hiding"
 
 
 def slot_attention(
@@ -49,20 +52,32 @@ def slot_attention(
     b, heads, q, d = query.shape
     kv_heads = key.shape[1]
     group = heads // kv_heads
-    scores = torch.matmul(query.reshape(b, kv_heads, group * q, d), key.transpose(-1, -2))
-    scores = scores * (d**-0.5 if scaling is None else scaling)
+    scaling = d**-0.5 if scaling is None else scaling
+    first = frexp(scaling)[0] == 0.5  # a power of two, which rounds nothing: there are fewer queries than scores
+    stacked = (query * scaling if first else query).reshape(b * kv_heads, group * q, d)
+    scores = torch.bmm(stacked, key.flatten(0, 1).transpose(1, 2))
+    if not first:
+        scores = scores * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.view(b, kv_heads, group, q, -1).float()
-    scores = torch.where(attention_mask[:, :, None], scores, _HIDDEN)
+    scores = scores.view(b, kv_heads, group, q, -1) + _hiding(attention_mask)
     if s_aux is not None:
         sink = s_aux.float().view(1, kv_heads, group, 1, 1).expand(b, kv_heads, group, q, 1)
         weights = torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
     else:
         weights = scores.softmax(dim=-1)
-    weights = weights.to(value.dtype).reshape(b, kv_heads, group * q, -1)
-    out = torch.matmul(weights, value).view(b, heads, q, -1).transpose(1, 2)
+    weights = weights.to(value.dtype).reshape(b * kv_heads, group * q, -1)
+    out = torch.bmm(weights, value.flatten(0, 1)).view(b, heads, q, -1).transpose(1, 2)
     return out.contiguous() if packing is None else packing.line(out), None
+
+
+def _hiding(mask: Tensor) -> Tensor:
+    """Return what a mask adds to scores, float32 [b or 1, 1, 1, q, k]; made by the first layer, kept for the others."""
+    found: Tensor | None = getattr(mask, _KEPT, None)
+    if found is None:
+        found = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, _HIDDEN)[:, :, None]
+        setattr(mask, _KEPT, found)
+    return found
 
 
 def register() -> None:
