@@ -125,10 +125,10 @@ def _follow(
                 if draft[at].ended <= step.began + slack and _need(draft[at], sequence).version >= refused
             ]
             if made:
-                fates[made[-1]] = Fate.ACCEPTED if ahead <= entry.accepted else Fate.REJECTED
+                fates[made[-1]] = Fate.ACCEPTED if ahead <= entry.accepted - entry.beside else Fate.REJECTED
                 if ahead == entry.proposed:
                     flows.append(Flow(made[-1], number))
-        if entry.proposed > entry.accepted:
+        if entry.beside or entry.proposed > entry.accepted:
             refused = entry.version
     return tuple(fates), tuple(flows)
 

@@ -153,7 +153,7 @@ def _check_draft(body: Draft) -> str:
 def _check_window(window: Window) -> str:
     if len(window.tokens) > WINDOW_TREE:
         return f"a window of {len(window.tokens)} guesses; at most {WINDOW_TREE} are allowed"
-    if max(window.drafted, window.rollbacks) >= EVENTS:
+    if max(window.drafted, window.prepared, window.rollbacks) >= EVENTS:
         return f"nobody drafts {EVENTS} tokens for one sequence"
     if window.confidence and len(window.confidence) != len(window.tokens):
         return "confidence and tokens differ in length"

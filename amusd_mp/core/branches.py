@@ -3,9 +3,10 @@
     committed ── a ── b ── c ──     the lead
               └─ y      └─ z ── p ── q ──     a branch: what follows z, if c is wrong and z right
 
-When a commit takes such a way, the branch becomes the lead, and the verify node has held it all along: after a
-rejection nobody waits for a message to the draft, a step there and a message back. A branch's tokens are not kept in
-the cache. Each step that makes it longer feeds it anew, beside the lead, as a tree.
+The verify node may score it with the rest, and commit what is right of it in the step that refuses c. When a commit
+takes such a way, the rest of the branch becomes the lead, and the verify node has held it all along: after a rejection
+nobody waits for a message to the draft, a step there and a message back. A branch's tokens are not kept in the cache.
+Each step that makes it longer feeds it anew, beside the lead, as a tree.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Branch:
     def write(self, tokens: list[int], parents: list[int], confidence: list[int]) -> None:
         """Append its tokens to a tree that ends with its runner-up, then those beside them."""
         root = len(tokens) - 1
-        places = [root, *range(root + 1, root + len(self.tokens))]  # of what each of them follows
+        places = range(root, root + len(self.tokens))  # of what each of them follows
         tokens += self.tokens
         parents += places
         confidence += self.confidence

@@ -22,8 +22,8 @@ from amusd_mp.core.replica import Replica
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import Block, Picked, Step, StepResult
 
-MESSAGE_TOKENS = 8192
-"""Tokens of all windows in one message, at five bytes: well within a publication."""
+MESSAGE_TOKENS = 6144
+"""Tokens of all windows in one message, at nine bytes with parents and confidence: well within a publication."""
 
 WINDOW_COST = 32
 """What a window's names and counts take, in tokens."""

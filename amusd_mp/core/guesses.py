@@ -56,7 +56,7 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
         if any(tokens[i] != committed[base + i] for i in range(min(known, len(tokens)))):
             return None
         return Guesses(tuple(range(known, len(tokens))))
-    children = _children(parents)
+    children = _children(tokens, parents)
     node, parted = ROOT, False
     for position in range(base, len(committed)):
         beyond = children.get(node)
@@ -85,15 +85,19 @@ def reach(window: Window) -> int:
     """Return how many tokens a draft's own chain has."""
     if window.parents is None:
         return len(window.tokens)
-    children = _children(window.parents)
+    children = _children(window.tokens, window.parents)
     node, count = ROOT, 0
     while node in children:
         node, count = children[node][0], count + 1
     return count
 
 
-def _children(parents: Sequence[int]) -> dict[int, list[int]]:
+def _children(tokens: Sequence[int], parents: Sequence[int]) -> dict[int, list[int]]:
+    """Return the children of each token, and of the ROOT. Of twins the first counts, and nothing behind the others."""
     children: dict[int, list[int]] = {}
-    for i, parent in enumerate(parents):
-        children.setdefault(parent, []).append(i)
+    known: set[tuple[int, int]] = set()
+    for i, node in enumerate(zip(parents, tokens, strict=True)):
+        if node not in known:
+            known.add(node)
+            children.setdefault(node[0], []).append(i)
     return children

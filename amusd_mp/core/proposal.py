@@ -22,16 +22,17 @@ class Aside:
     """A token off the chain, `depth` tokens behind the committed ones.
 
     behind: the token off the chain that it follows; None: it may stand in the place of the chain's token `depth`
+    first:  it is the draft's first choice there
     worth:  the chance that it is accepted: that the verify model takes the way to it
-    odds:   percent, the draft's own share for it of what it left to others than its first choice there; of a first
-            choice, what it gave it
+    share:  percent, the draft's own for it: of a first choice its confidence, of others the odds (`calibration.odds`)
     """
 
     depth: int
     token: int
     worth: float
-    odds: int = 0
+    share: int = 0
     behind: Aside | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Outcome:
 
     accepted: tokens of the chain
     aside:    tokens behind those, off the chain
+    guessed:  positions of that way, or of the whole chain, for which there was a guess
     picks:    index of the pick that is each committed token, in order: of all accepted ones, and of the model's own
               next token behind them
     origin:   what that last one is
@@ -47,6 +49,7 @@ class Outcome:
 
     accepted: int
     aside: tuple[Aside, ...]
+    guessed: int
     picks: tuple[int, ...]
     origin: Origin
 
@@ -83,11 +86,6 @@ class Proposal:
     def size(self) -> int:
         """Tokens to verify."""
         return len(self.tokens) + len(self.beside)
-
-    @property
-    def reach(self) -> int:
-        """Positions for which there is a guess."""
-        return max((len(self.tokens), *(aside.depth + 1 for aside in self.beside)))
 
     def parents(self, last: int) -> Iterator[int]:
         """Return the index in the step's block of what each token beside the chain follows.
@@ -169,23 +167,25 @@ class Proposal:
         pairs = enumerate(zip(self.tokens, picked.tokens, strict=False))
         accepted = next((j for j, (guess, own) in pairs if guess != own), len(self.tokens))
         picks, aside = [*range(accepted + 1)], list[Aside]()
-        tried = accepted < len(self.tokens)
+        there: list[tuple[int, Aside]]
         while True:
-            behind = aside[-1] if aside else None
-            there = [
-                (at, each)
-                for at, each in enumerate(self.beside, len(self.tokens) + 1)
-                if each.behind is behind and each.depth == accepted + len(aside)
-            ]
+            there = self._instead(accepted + len(aside), aside[-1] if aside else None)
             own = picked.tokens[picks[-1]]
             at, right = next((found for found in there if found[1].token == own), (-1, None))
             if right is None or at in picked.doubtful:
                 break
             picks.append(at)
             aside.append(right)
-            tried = False
-        origin = Origin.RECOVERED if tried or there else Origin.BONUS if self.size else Origin.ALONE
-        return Outcome(accepted, tuple(aside), tuple(picks), origin)
+        way = accepted + len(aside) + bool(there)
+        guessed = max(len(self.tokens), way)
+        refused = bool(there) or (not aside and accepted < len(self.tokens))
+        origin = Origin.RECOVERED if refused else Origin.BONUS if guessed else Origin.ALONE
+        return Outcome(accepted, tuple(aside), guessed, tuple(picks), origin)
+
+    def _instead(self, depth: int, behind: Aside | None) -> list[tuple[int, Aside]]:
+        """Return what is scored in one place off the chain, each with the index of the pick after it."""
+        beside = enumerate(self.beside, len(self.tokens) + 1)
+        return [(at, each) for at, each in beside if each.behind is behind and each.depth == depth]
 
 
 def _by_chance(ranked: tuple[float, int, Aside | None]) -> tuple[float, int, bool]:

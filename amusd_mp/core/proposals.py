@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from amusd_mp.core.calibration import PRIOR, Record, odds
 from amusd_mp.core.guesses import ROOT, Guesses, guesses_beyond, reach
 from amusd_mp.core.messages import Window
-from amusd_mp.core.proposal import Aside, Proposal
+from amusd_mp.core.proposal import Aside, Outcome, Proposal
 
 PRIOR_WEIGHT = 4
 """How many judged tokens the first expectation is worth: a bad draft must be found out within a few steps."""
@@ -74,6 +74,7 @@ class Evidence:
         """
         window, record = self.window, self.record
         found: dict[int, Aside] = {}  # by index in the window
+        left: dict[int, float] = {}  # by index of a first choice: the chance that it is wrong, and none of those told
         for guess in guesses.beside:
             behind = found.get(guess.behind)
             if behind is not None:
@@ -82,33 +83,49 @@ class Evidence:
                 arrives = before[guess.depth]
             else:
                 continue  # what it follows was left out
-            sure = window.confidence[guess.first]
-            chance = record.chain.chance(sure)
-            if guess.first == guess.at:
-                share, worth = sure, arrives * chance
+            share = window.confidence[guess.first]
+            chance = record.chain.chance(share)
+            first = guess.first == guess.at
+            if first:
+                worth = arrives * chance
             else:
-                share = odds(window.confidence[guess.at], sure)
-                worth = arrives * (1 - chance) * record.beside.chance(share)
+                share = odds(window.confidence[guess.at], share)
+                wrong = arrives * (1 - chance)
+                others = left.get(guess.first, wrong)
+                worth = min(others, wrong * record.beside.chance(share))
+                left[guess.first] = others - worth
             if worth >= least:
-                aside = found[guess.at] = Aside(guess.depth, window.tokens[guess.at], worth, share, behind)
+                aside = found[guess.at] = Aside(guess.depth, window.tokens[guess.at], worth, share, behind, first)
                 yield aside
 
-    def judge(self, proposal: Proposal, accepted: int, own: int | None) -> None:
+    def judge(self, proposal: Proposal, outcome: Outcome, own: Sequence[int]) -> None:
         """Learn from one verify step. A rejection ends the evidence: what follows it was never comparable.
 
-        accepted: tokens of the chain
-        own:      the verify model's token behind those, None where it is not known
+        `own`: the tokens that the step committed, the verify model's own.
         """
-        for at in range(min(len(proposal.tokens), accepted + 1)):
+        accepted = outcome.accepted
+        for at in range(min(len(proposal.tokens), accepted + 1, len(own))):
             self.judged += 1
             rate = max(SMOOTHING, 1 / (PRIOR_WEIGHT + self.judged))
             self.acceptance += rate * ((at < accepted) - self.acceptance)
             if proposal.confidence:
                 self.record.chain.judge(proposal.confidence[at], at < accepted)
-        if accepted < len(proposal.tokens) and own is not None:
+        if accepted < min(len(proposal.tokens), len(own)):
             there = (*proposal.beside, *proposal.unscored)
-            beside = [each for each in there if each.behind is None and each.depth == accepted]
-            self.record.wrong([(each.odds, each.token == own) for each in beside])
+            others = [each for each in there if each.behind is None and each.depth == accepted]
+            self.record.wrong([(each.share, each.token == own[accepted]) for each in others])
+        for aside in outcome.aside:
+            if aside.depth + 1 < len(own):
+                self._judge_behind([each for each in proposal.beside if each.behind is aside], own[aside.depth + 1])
+
+    def _judge_behind(self, there: Sequence[Aside], own: int) -> None:
+        """Learn from one place off the chain where the verify model wrote `own`."""
+        first = next((each for each in there if each.first), None)
+        if first is None:
+            return
+        self.record.chain.judge(first.share, first.token == own)
+        if first.token != own and len(there) > 1:
+            self.record.wrong([(each.share, each.token == own) for each in there if not each.first])
 
 
 class ProposalStore:

@@ -46,16 +46,6 @@ class Block:
             return len(self.tokens)
         return next((at for at, parent in enumerate(self.parents) if parent != at - 1), len(self.tokens))
 
-    @property
-    def reach(self) -> int:
-        """How many positions its tokens take."""
-        if self.parents is None:
-            return len(self.tokens)
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(1 if parent < 0 else depths[parent] + 1)
-        return max(depths)
-
     def line(self, at: int) -> tuple[int, ...]:
         """Return the tokens from the cached prefix down to the one at index `at`, itself included."""
         if self.parents is None:

@@ -216,16 +216,14 @@ class VerifyCore:
         sequence.fed = block.start + len(block.tokens) - proposal.size
         if not picked.tokens:
             return False
-        outputs = sequence.outputs
-        accepted, finish = sequence.settle(proposal, picked)
-        sequence.fed += accepted
+        outcome, finish = sequence.settle(proposal, picked)
+        sequence.fed += min(outcome.accepted, sequence.fresh)
         sequence.version += 1
         sequence.committed_at = now
         sequence.commits.add(sequence.version, now)
         evidence = sequence.proposals.by_draft.get(proposal.draft)
         if evidence is not None and proposal.size:
-            own = picked.tokens[accepted] if sequence.outputs > outputs + accepted else None
-            evidence.judge(proposal, accepted, own)
+            evidence.judge(proposal, outcome, sequence.ids[sequence.length - sequence.fresh :])
             self._tempos[proposal.draft].judge(evidence.acceptance)
         if finish is not None:
             self._finish(sequence, finish, now)
@@ -258,7 +256,8 @@ class VerifyCore:
             least = LEAST_WORTH if chooses and not sequence.probing else 0.0
             proposal = sequence.proposals.best(sequence.ids, sequence.committed_at, least) if usable else Proposal()
             if chooses:
-                proposal = proposal.within(usable, sequence.room())
+                plain = sequence.params.plain  # what is off the chain could not be used for others
+                proposal = proposal.within(usable, sequence.room()) if plain else proposal.chain(usable)
                 open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
             elif not self._awaits_round(sequence, len(proposal.tokens), usable, now):
                 rounds.append(Part(sequence, proposal.chain(usable)))

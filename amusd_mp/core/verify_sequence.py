@@ -16,7 +16,7 @@ from amusd_mp.core.messages import Committed, Counts, DigestEntry, Finish, Origi
 from amusd_mp.core.output import Output
 from amusd_mp.core.params import GenerationParams, Speculation, Strategy
 from amusd_mp.core.policy import PROBE_EVERY, PROBE_RARELY
-from amusd_mp.core.proposal import Proposal
+from amusd_mp.core.proposal import Outcome, Proposal
 from amusd_mp.core.proposals import ProposalStore
 from amusd_mp.core.step import Block, Picked, TokenLogprob
 from amusd_mp.core.tempo import CommitTimes
@@ -144,11 +144,11 @@ class VerifySequence:
             self.logprobs.append(logprob or UNKNOWN)
         return self.output.add(token)
 
-    def settle(self, proposal: Proposal, picked: Picked) -> tuple[int, Finish | None]:
+    def settle(self, proposal: Proposal, picked: Picked) -> tuple[Outcome, Finish | None]:
         """Commit what one verified block decides: accepted proposals, then the verify model's own next token.
 
         `picked.tokens` are the model's own tokens where `Proposal` says, so what is committed is what the model alone
-        would emit. Returns how many of the chain were accepted and the finish reason, with every count cut at the stop.
+        would emit. Returns which way that is and the finish reason. Every count is cut at the stop, as `fresh` is.
         """
         length, outcome = len(self.ids), proposal.outcome(picked)
         accepted, aside = outcome.accepted, len(outcome.aside)
@@ -164,8 +164,8 @@ class VerifySequence:
         self.carried = aside
         self.rejected = () if finish is not None else proposal.tokens[accepted + aside :]
         right = min(accepted + aside, emitted)
-        self._count(proposal.reach if finish is None else min(proposal.reach, emitted), right, emitted)
-        return min(accepted, emitted), finish
+        self._count(outcome.guessed if finish is None else min(outcome.guessed, emitted), right, emitted)
+        return outcome, finish
 
     def _count(self, proposed: int, accepted: int, emitted: int) -> None:
         tally = self.tally

@@ -23,7 +23,7 @@ class Begun:
 
     step: Step
     at: float
-    before: tuple[tuple[VerifySequence, int, int, int], ...] = ()
+    before: tuple[tuple[VerifySequence, int, int, int, int], ...] = ()
 
 
 class Tracer:
@@ -53,7 +53,8 @@ class Tracer:
         if not self.watched:
             return None
         before = [live[block.sequence] for block in step.blocks] if live is not None else []
-        return Begun(step, self._now(), tuple((s, s.outputs, s.tally.accepted, s.carried) for s in before))
+        now = self._now()
+        return Begun(step, now, tuple((s, s.outputs, s.tally.proposed, s.tally.accepted, s.carried) for s in before))
 
     def verified(self, begun: Begun) -> StepTrace:
         """Return a verify node's step, once its result was applied."""
@@ -62,12 +63,15 @@ class Tracer:
                 block.sequence,
                 block.start + carried,
                 len(block.tokens) - carried,
-                proposed=max(0, block.picks - 1 - len(block.tokens) + block.reach),
+                proposed=sequence.tally.proposed - proposed,
                 accepted=sequence.tally.accepted - accepted,
                 emitted=sequence.outputs - outputs,
+                beside=min(sequence.carried, sequence.tally.accepted - accepted),
                 version=sequence.version,
             )
-            for block, (sequence, outputs, accepted, carried) in zip(begun.step.blocks, begun.before, strict=True)
+            for block, (sequence, outputs, proposed, accepted, carried) in zip(
+                begun.step.blocks, begun.before, strict=True
+            )
         )
         return self._record(begun, entries)
 

@@ -103,6 +103,7 @@ REFUSED: list[tuple[Message, str, object]] = [
     (DRAFT, "seconds", -1.0),
     # what is bounded so that neither a sum nor a store grows without end
     (DRAFT, "windows.0.drafted", EVENTS),
+    (DRAFT, "windows.0.prepared", EVENTS),
     (DRAFT, "windows.0.rollbacks", EVENTS),
     (DRAFT, "windows.0.tokens", [1] * (WINDOW_TREE + 1)),
     (DRAFT, "seconds", 1e11),

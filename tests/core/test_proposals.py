@@ -70,6 +70,13 @@ def test_a_tree_gives_the_drafts_own_way_on_from_where_the_committed_tokens_lead
     assert (guessed(committed, base, tokens, parents) or []) == own
 
 
+def judge(store: ProposalStore, proposal: Proposal, *own: int) -> None:
+    """Let the verify model write `own`, behind the chain and behind what is beside it alike."""
+    picks = [own[depth] if depth < len(own) else 0 for depth in range(len(proposal.tokens) + 1)]
+    picks += [own[each.depth + 1] if each.depth + 1 < len(own) else 0 for each in proposal.beside]
+    store.by_draft[proposal.draft].judge(proposal, proposal.outcome(Picked(tuple(picks))), own)
+
+
 def test_an_older_window_never_replaces_a_newer_one() -> None:
     store = ProposalStore()
     assert store.put("d", 5, draft(2, [7, 8]), now=0)
@@ -83,7 +90,7 @@ def test_the_draft_with_more_tokens_to_expect_wins_and_a_dropped_one_does_not_co
     store.put("good", 1, draft(1, [5, 6], drafted=2), now=0)
     store.put("bad", 1, draft(1, [5, 6, 7], drafted=3), now=0)
     for _ in range(50):
-        store.by_draft["bad"].judge(Proposal("bad", (5, 6, 7)), 0, 9)
+        judge(store, Proposal("bad", (5, 6, 7)), 9)
     assert store.best([1], 0).draft == "good"
     store.drop("good")
     assert store.best([1], 0).draft == "bad"
@@ -119,7 +126,7 @@ def test_a_bad_draft_is_found_out_within_a_few_steps() -> None:
     store = ProposalStore()
     store.put("d", 1, draft(1, [5]), now=0)
     for _ in range(20):
-        store.by_draft["d"].judge(Proposal("d", (5, 6, 7, 8)), 0, 9)
+        judge(store, Proposal("d", (5, 6, 7, 8)), 9)
     assert store.by_draft["d"].acceptance < 0.15
 
 
@@ -128,8 +135,7 @@ def test_confidence_is_worth_what_became_of_it() -> None:
     store, record = ProposalStore(), Record()
     store.put("d", 1, draft(1, [5, 6], confidence=(95, 20)), now=0, record=record)
     for _ in range(50):
-        proposal = store.best([1], 0)
-        store.by_draft["d"].judge(proposal, 1, 9)
+        judge(store, store.best([1], 0), 5, 9)
     sure, unsure = store.best([1], 0).chances
     assert sure > 0.9
     assert unsure < 0.1
@@ -201,7 +207,6 @@ def test_what_follows_a_token_beside_the_chain_is_proposed_behind_it() -> None:
     found = [(each.depth, each.token, each.behind and each.behind.token) for each in proposal.beside]
     assert found == [(0, 15, None), (2, 17, None), (2, 27, None), (1, 16, 15), (1, 26, 15), (2, 17, 16)]
     assert list(proposal.parents(0)) == [0, 2, 2, 4, 4, 7]
-    assert proposal.reach == 3
     only = proposed(branched(), [1, 15])
     assert (only.tokens, [(each.depth, each.token) for each in only.beside]) == ((16, 17), [(0, 26)])
 
@@ -219,28 +224,64 @@ def test_a_token_behind_one_beside_the_chain_is_worth_less_than_that_by_its_own_
     assert [each.token for each in pruned.beside] == [15], "and what follows one left out is left out"
 
 
-def outcome(*own: int, doubtful: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...], Origin]:
-    """Which tokens of `branched` are accepted off the chain, which picks are committed, and what the last one is.
+def outcome(*own: int, doubtful: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...], int, Origin]:
+    """Which tokens of `branched` are accepted off the chain, which picks are committed, what the last one is.
 
     `own`: the verify model's own tokens after the committed one, 5, 6, 7, 15, 17, 27, 16, 26, and the second 17.
     """
     found = proposed(branched(), [1]).outcome(Picked(own, doubtful=frozenset(doubtful)))
-    return tuple(each.token for each in found.aside), found.picks, found.origin
+    return tuple(each.token for each in found.aside), found.picks, found.guessed, found.origin
 
 
 def test_the_way_that_the_verify_model_takes_is_followed_through_the_tree() -> None:
-    assert outcome(5, 6, 7, 8, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2, 3), Origin.BONUS)
-    assert outcome(5, 6, 9, 0, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2), Origin.RECOVERED)
-    assert outcome(5, 6, 17, 0, 0, 3, 0, 0, 0, 0) == ((17,), (0, 1, 2, 5), Origin.BONUS)
-    assert outcome(15, 0, 0, 0, 9, 0, 0, 0, 0, 0) == ((15,), (0, 4), Origin.RECOVERED)
-    assert outcome(15, 0, 0, 0, 26, 0, 0, 0, 9, 0) == ((15, 26), (0, 4, 8), Origin.BONUS)
-    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((15, 16, 17), (0, 4, 7, 9), Origin.BONUS)
-    assert outcome(9, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((), (0,), Origin.RECOVERED)
+    assert outcome(5, 6, 7, 8, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2, 3), 3, Origin.BONUS)
+    assert outcome(5, 6, 9, 0, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2), 3, Origin.RECOVERED)
+    assert outcome(5, 6, 17, 0, 0, 3, 0, 0, 0, 0) == ((17,), (0, 1, 2, 5), 3, Origin.BONUS)
+    assert outcome(15, 0, 0, 0, 9, 0, 0, 0, 0, 0) == ((15,), (0, 4), 3, Origin.RECOVERED)
+    assert outcome(15, 0, 0, 0, 26, 0, 0, 0, 9, 0) == ((15, 26), (0, 4, 8), 3, Origin.BONUS)
+    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((15, 16, 17), (0, 4, 7, 9), 3, Origin.BONUS)
+    assert outcome(9, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((), (0,), 3, Origin.RECOVERED)
+
+
+def test_guesses_beside_the_way_that_was_taken_do_not_count() -> None:
+    """The chain ends before the branch does, and is accepted to its end."""
+    deep = replace(proposed(branched(), [1]).likeliest(9), tokens=(5,), chances=(0.5,), confidence=(60,))
+    deep = replace(deep, beside=tuple(each for each in deep.beside if each.depth != 2 or each.behind is not None))
+    assert [each.depth for each in deep.beside] == [0, 1, 1, 2]
+    assert deep.outcome(Picked((5, 8, 0, 0, 0, 0))).guessed == 1
+    assert deep.outcome(Picked((5, 8, 0, 0, 0, 0))).origin is Origin.BONUS
+    assert deep.outcome(Picked((15, 0, 9, 0, 0, 0))).guessed == 2
+    assert Proposal().outcome(Picked((8,))).guessed == 0
+    assert Proposal().outcome(Picked((8,))).origin is Origin.ALONE
 
 
 def test_a_close_call_off_the_chain_ends_the_way_before_it() -> None:
-    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(9,)) == ((15, 16), (0, 4, 7), Origin.RECOVERED)
-    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(4,)) == ((), (0,), Origin.RECOVERED)
+    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(9,)) == ((15, 16), (0, 4, 7), 3, Origin.RECOVERED)
+    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(4,)) == ((), (0,), 3, Origin.RECOVERED)
+
+
+def test_what_stands_behind_a_runner_up_is_learned_from_where_the_verify_model_comes_by() -> None:
+    """In bins of their own: a first choice behind 15 that is never right, and a token beside that which always is."""
+    window = replace(branched(), confidence=(60, 60, 60, 30, 85, 60, 14, 30, 1))
+    store, record = ProposalStore(), Record()
+    store.put("d", 1, window, now=0, record=record)
+    for _ in range(60):
+        judge(store, store.best([1], 0), 15, 26, 9)
+    assert record.chain.chance(85) < 0.1
+    assert record.beside.chance(odds(14, 85)) > 0.8
+
+
+def test_all_that_may_stand_in_one_place_is_worth_no_more_than_the_chance_that_the_first_choice_is_wrong() -> None:
+    many = draft(1, [5, *range(100, 150)], [-1] * 51, confidence=(60, *[40] * 50))
+    proposal = proposed(many, [1])
+    assert sum(proposal.worths()) <= 1.0 + 1e-9
+
+
+def test_of_twins_in_a_tree_the_first_counts() -> None:
+    twins = draft(1, [5, 5, 6, 7], [-1, -1, 1, 0])
+    assert guessed([1], 1, [5, 5, 6, 7], [-1, -1, 1, 0]) == [5, 7]
+    assert guesses_beyond([1], twins) == Guesses((0, 3))
+    assert reach(twins) == 2
 
 
 @pytest.mark.parametrize("window", [told(confidence=20, beside=70), branched(beside=35)])
@@ -287,8 +328,8 @@ def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored
     store, record = ProposalStore(), Record()
     store.put("d", 1, told(), now=0, record=record)
     for _ in range(60):
-        store.by_draft["d"].judge(store.best([1], 0).chain(3), accepted=2, own=17)
-    chances = {other.token: record.beside.chance(other.odds) for other in store.best([1], 0).beside}
+        judge(store, store.best([1], 0).chain(3), 5, 6, 17)
+    chances = {other.token: record.beside.chance(other.share) for other in store.best([1], 0).beside}
     assert chances[17] > 0.8
     assert chances[27] < 0.15
     assert record.rescued > 0.6

@@ -28,15 +28,17 @@ def textbook(
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("sinks", [None, torch.tensor([0.5, -1.0, 2.0, 0.0])])
+@pytest.mark.parametrize("scaling", [0.3, 0.25])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_it_is_the_textbook_formula(kv_heads: int, softcap: float | None, sinks: Tensor | None) -> None:
+def test_it_is_the_textbook_formula(kv_heads: int, scaling: float, softcap: float | None, sinks: Tensor | None) -> None:
     draw = torch.Generator().manual_seed(kv_heads)
     query = torch.randn(2, 4, 3, 8, generator=draw)
     key, value = torch.randn(2, kv_heads, 7, 8, generator=draw), torch.randn(2, kv_heads, 7, 5, generator=draw)
     mask = torch.rand(2, 1, 3, 7, generator=draw) < 0.6
     mask[..., 0] = True
-    out, _ = slot_attention(nn.Identity(), query, key, value, mask, 0.3, softcap=softcap, s_aux=sinks)
-    assert torch.allclose(out.double(), textbook(query, key, value, mask, 0.3, softcap, sinks), atol=1e-6)
+    for asked in (query, query.flip(0)):  # two layers that have one mask
+        out, _ = slot_attention(nn.Identity(), asked, key, value, mask, scaling, softcap=softcap, s_aux=sinks)
+        assert torch.allclose(out.double(), textbook(asked, key, value, mask, scaling, softcap, sinks), atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", [None, torch.zeros(1, 1, 1, 4)])

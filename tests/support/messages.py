@@ -135,6 +135,7 @@ def fitted(kind: type, values: dict[str, Any]) -> dict[str, Any]:
             values["logprobs"] = (TokenLogprob(-0.5, ((3, -math.inf),)),) * count
     if kind is Window:
         values["drafted"] %= EVENTS
+        values["prepared"] %= EVENTS
         values["rollbacks"] %= EVENTS
         values["confidence"] = (100,) * count if values["confidence"] else ()
     if kind is Window and values["parents"] is not None:

@@ -129,13 +129,13 @@ class Barrier:
 class TraceEntry:
     """One sequence's part in a traced step: it fed `fed` tokens from position `start` on.
 
-    Of a verify step: for how many positions it had proposals, on how many of those one was accepted, and how many
-    tokens it committed; `start` is where its last committed token stood, and `version` that of its commit. Of a
-    draft step: the `tokens` it guessed behind its lead, the first at position start + fed, how the verify node reads
-    them, `text`, the `version` of the commit that it built on, and how many tokens it fed `beside` the lead, to guess
-    behind runners-up: one that did nothing else has no `tokens`. So the window that a verify step used is, but for
-    what was prepared, the draft's latest step before it that guessed position start + proposed, and builds on a commit
-    no older than the last that refused a guess.
+    Of a verify step: for how many positions it had proposals, on how many of those one was accepted, how many of these
+    stood `beside` the draft's own way, and how many tokens it committed; `start` is where its last committed token
+    stood, and `version` that of its commit. Of a draft step: the `tokens` it guessed behind its lead, the first at
+    position start + fed, how the verify node reads them, `text`, the `version` of the commit that it built on, and how
+    many tokens it fed `beside` the lead, to guess behind runners-up: one that did nothing else has no `tokens`. So the
+    window that a verify step used is, but for what was prepared, the draft's latest step before it that guessed
+    position start + proposed, and builds on a commit no older than the last that refused a guess.
     """
 
     sequence: str

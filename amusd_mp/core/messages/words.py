@@ -42,7 +42,7 @@ class Counts:
     """What one sequence cost, by the field's definitions; final once it is finished, cut at its stop.
 
     steps:      speculative verify steps (those with at least one proposal; the prefill's token is none)
-    proposed:   draft tokens that a verify step scored
+    proposed:   positions for which a verify step had scored a guess: of its draft's own way, or of the way it took
     accepted:   of those, the ones emitted
     histogram:  histogram[j] = speculative steps that accepted exactly j draft tokens
     drafted:    tokens the draft made for this sequence, as it told; the rest of them, drafted - proposed, were wasted
