@@ -1,10 +1,10 @@
 """Our own attention function, registered with transformers as `amusd_slot`: boolean masks for every model.
 
-Transformers' eager attention adds its mask, so a boolean one is silently wrong there; ours turns it into one to be
-added. Grouped key/value heads are not repeated: the queries of one group are stacked and meet their head in one product.
-Soft caps (Gemma 2) and sinks (GPT-OSS) come as keyword arguments. It knows nothing of slots, rows or windows: who may
-see whom is the mask's business. Packed blocks it spreads over a rectangle first. In low precision its result for a token does
-not depend on the other tokens of the block.
+Transformers' eager attention adds its mask, so a boolean one is silently wrong there; ours turns it into one that is to
+be added. Grouped key/value heads are not repeated: the queries of one group are stacked and meet their head in one
+product. Soft caps (Gemma 2) and sinks (GPT-OSS) come as keyword arguments. It knows nothing of slots, rows or windows:
+who may see whom is the mask's business. Packed blocks it spreads over a rectangle first. In low precision its result
+for a token does not depend on the other tokens of the block.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ AHEAD = 100.0
 WAY = 0.001
 
 
-def verify(number: int, began: float, start: int, proposed: int, accepted: int) -> StepTrace:
-    entry = TraceEntry("s", start, proposed + 1, proposed, accepted, accepted + 1, version=number)
+def verify(number: int, began: float, start: int, proposed: int, accepted: int, beside: int = 0) -> StepTrace:
+    entry = TraceEntry("s", start, proposed + 1, proposed, accepted, accepted + 1, beside=beside, version=number)
     return StepTrace("verify", number, began, began + 0.03, (entry,), "verify")
 
 
@@ -53,6 +53,20 @@ def test_guesses_have_fates_and_windows_their_steps() -> None:
     timeline = example()
     assert timeline.fates == (Fate.ACCEPTED, Fate.REJECTED, Fate.UNUSED, Fate.UNUSED)
     assert timeline.flows == (Flow(1, 1),)
+
+
+def test_a_lead_is_refused_where_what_stood_beside_it_was_accepted() -> None:
+    steps = [
+        verify(1, 0.000, 10, 0, 0),
+        draft(1, 0.031, 0, 11),
+        draft(2, 0.041, 11),
+        draft(3, 0.051, 12),
+        verify(2, 0.062, 10, 2, 2, beside=1),  # the draft's own guess for 11, another for 12
+        draft(4, 0.093, 13, version=2),
+        verify(3, 0.104, 13, 1, 1),
+    ]
+    timeline = arrange(steps, "s")
+    assert timeline.fates == (Fate.ACCEPTED, Fate.REJECTED, Fate.UNUSED, Fate.ACCEPTED)
 
 
 def test_a_step_that_only_prepared_other_ways_is_no_guess_of_its_position() -> None:
