@@ -149,7 +149,8 @@ class Readers:
         took = self._chronicle.now() - began
         stood = sum(t.ended - t.began for t in self._chronicle.trouble if t.who == who)  # it may have been stopped
         late = ask.timeout is not None and took > ask.timeout + ask.pace + stood + ROUNDING
-        if late and not (ask.pace and outcome == "whole"):  # all may have come in time and be read slowly
+        read_slowly = ask.pace and outcome in ("whole", "cancelled", "left")  # it found what it would have waited for
+        if late and not read_slowly:
             raise Breach(f"{name} took {took:.3f} s, its timeout was {ask.timeout} s")
         if outcome in ("whole", "cancelled", "left", "GenerationTimeout", "Busy") or not self._scenario.strict:
             return
