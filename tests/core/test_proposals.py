@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from windows import branched, draft, judge, proposed, told
 
 from amusd_mp.core.calibration import Record, odds
 from amusd_mp.core.guesses import Guesses, guesses_beyond, reach
-from amusd_mp.core.messages import Origin, Window
+from amusd_mp.core.messages import Window
 from amusd_mp.core.proposal import Proposal
 from amusd_mp.core.proposals import ProposalStore
-from amusd_mp.core.step import Picked
 
 small_tokens = st.lists(st.integers(0, 2), max_size=12)
-
-
-def draft(base: int, tokens: list[int], parents: list[int] | None = None, **fields: Any) -> Window:
-    return Window(
-        "s", 0, base, tuple(tokens), tuple(parents) if parents is not None else None, **fields
-    )  # fmt: skip
 
 
 def guessed(committed: list[int], base: int, tokens: list[int], parents: list[int] | None) -> list[int] | None:
@@ -68,13 +60,6 @@ def test_a_tree_gives_the_drafts_own_way_on_from_where_the_committed_tokens_lead
         node = next((i for i, parent in enumerate(parents) if parent == node), None)
         own += [] if node is None else [tokens[node]]
     assert (guessed(committed, base, tokens, parents) or []) == own
-
-
-def judge(store: ProposalStore, proposal: Proposal, *own: int) -> None:
-    """Let the verify model write `own`, behind the chain and behind what is beside it alike."""
-    picks = [own[depth] if depth < len(own) else 0 for depth in range(len(proposal.tokens) + 1)]
-    picks += [own[each.depth + 1] if each.depth + 1 < len(own) else 0 for each in proposal.beside]
-    store.by_draft[proposal.draft].judge(proposal, proposal.outcome(Picked(tuple(picks))), own)
 
 
 def test_an_older_window_never_replaces_a_newer_one() -> None:
@@ -162,20 +147,6 @@ def test_what_a_draft_prepares_beside_its_lead_is_not_what_was_missed() -> None:
     assert not store.by_draft["d"].missed
 
 
-def told(confidence: int = 60, beside: int = 30) -> Window:
-    """A chain 5 6 7 behind one committed token, with 15 beside the first and 17, 27 beside the third."""
-    return draft(
-        1, [5, 6, 7, 15, 17, 27], [-1, 0, 1, -1, 1, 1],
-        confidence=(confidence, confidence, confidence, beside, beside, 1),
-    )  # fmt: skip
-
-
-def proposed(window: Window, committed: list[int]) -> Proposal:
-    store = ProposalStore()
-    store.put("d", 1, window, now=0)
-    return store.best(committed, committed_at=0)
-
-
 def test_what_stands_beside_the_chain_is_proposed_with_its_depth() -> None:
     proposal = proposed(told(), [1])
     assert proposal.tokens == (5, 6, 7)
@@ -191,14 +162,6 @@ def test_a_window_whose_chain_is_contradicted_proposes_nothing_although_another_
     assert guesses_beyond([1, 5, 6, 17], told()) is None
     assert guesses_beyond([1, 5, 6, 7], told()) == Guesses(), "the end of its chain"
     assert reach(told()) == 3
-
-
-def branched(beside: int = 30) -> Window:
-    """The same with 16 17 behind 15, and 26 beside that 16."""
-    return draft(
-        1, [5, 6, 7, 15, 16, 17, 26, 17, 27], [-1, 0, 1, -1, 3, 4, 3, 1, 1],
-        confidence=(60, 60, 60, beside, 60, 60, beside, beside, 1),
-    )  # fmt: skip
 
 
 def test_what_follows_a_token_beside_the_chain_is_proposed_behind_it() -> None:
@@ -224,42 +187,6 @@ def test_a_token_behind_one_beside_the_chain_is_worth_less_than_that_by_its_own_
     assert [each.token for each in pruned.beside] == [15], "and what follows one left out is left out"
 
 
-def outcome(*own: int, doubtful: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...], int, Origin]:
-    """Which tokens of `branched` are accepted off the chain, which picks are committed, what the last one is.
-
-    `own`: the verify model's own tokens after the committed one, 5, 6, 7, 15, 17, 27, 16, 26, and the second 17.
-    """
-    found = proposed(branched(), [1]).outcome(Picked(own, doubtful=frozenset(doubtful)))
-    return tuple(each.token for each in found.aside), found.picks, found.guessed, found.origin
-
-
-def test_the_way_that_the_verify_model_takes_is_followed_through_the_tree() -> None:
-    assert outcome(5, 6, 7, 8, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2, 3), 3, Origin.BONUS)
-    assert outcome(5, 6, 9, 0, 0, 0, 0, 0, 0, 0) == ((), (0, 1, 2), 3, Origin.RECOVERED)
-    assert outcome(5, 6, 17, 0, 0, 3, 0, 0, 0, 0) == ((17,), (0, 1, 2, 5), 3, Origin.BONUS)
-    assert outcome(15, 0, 0, 0, 9, 0, 0, 0, 0, 0) == ((15,), (0, 4), 3, Origin.RECOVERED)
-    assert outcome(15, 0, 0, 0, 26, 0, 0, 0, 9, 0) == ((15, 26), (0, 4, 8), 3, Origin.BONUS)
-    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((15, 16, 17), (0, 4, 7, 9), 3, Origin.BONUS)
-    assert outcome(9, 0, 0, 0, 16, 0, 0, 17, 0, 4) == ((), (0,), 3, Origin.RECOVERED)
-
-
-def test_guesses_beside_the_way_that_was_taken_do_not_count() -> None:
-    """The chain ends before the branch does, and is accepted to its end."""
-    deep = replace(proposed(branched(), [1]).likeliest(9), tokens=(5,), chances=(0.5,), confidence=(60,))
-    deep = replace(deep, beside=tuple(each for each in deep.beside if each.depth != 2 or each.behind is not None))
-    assert [each.depth for each in deep.beside] == [0, 1, 1, 2]
-    assert deep.outcome(Picked((5, 8, 0, 0, 0, 0))).guessed == 1
-    assert deep.outcome(Picked((5, 8, 0, 0, 0, 0))).origin is Origin.BONUS
-    assert deep.outcome(Picked((15, 0, 9, 0, 0, 0))).guessed == 2
-    assert Proposal().outcome(Picked((8,))).guessed == 0
-    assert Proposal().outcome(Picked((8,))).origin is Origin.ALONE
-
-
-def test_a_close_call_off_the_chain_ends_the_way_before_it() -> None:
-    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(9,)) == ((15, 16), (0, 4, 7), 3, Origin.RECOVERED)
-    assert outcome(15, 0, 0, 0, 16, 0, 0, 17, 0, 4, doubtful=(4,)) == ((), (0,), 3, Origin.RECOVERED)
-
-
 def test_what_stands_behind_a_runner_up_is_learned_from_where_the_verify_model_comes_by() -> None:
     """In bins of their own: a first choice behind 15 that is never right, and a token beside that which always is."""
     window = replace(branched(), confidence=(60, 60, 60, 30, 85, 60, 14, 30, 1))
@@ -282,33 +209,6 @@ def test_of_twins_in_a_tree_the_first_counts() -> None:
     assert guessed([1], 1, [5, 5, 6, 7], [-1, -1, 1, 0]) == [5, 7]
     assert guesses_beyond([1], twins) == Guesses((0, 3))
     assert reach(twins) == 2
-
-
-@pytest.mark.parametrize("window", [told(confidence=20, beside=70), branched(beside=35)])
-def test_the_likeliest_tokens_never_lack_those_before_them(window: Window) -> None:
-    proposal = proposed(window, [1])
-    worths = proposal.worths()
-    assert worths == sorted(worths, reverse=True)
-    assert sum(worths) < 3
-    for k in range(proposal.size + 1):
-        part = proposal.likeliest(k)
-        assert part.size == k
-        assert part.tokens == proposal.tokens[: len(part.tokens)]
-        assert all(other.behind in (None, *part.beside[:at]) for at, other in enumerate(part.beside))
-        assert all(other.depth <= len(part.tokens) for other in part.beside if other.behind is None)
-    for k in range(1, proposal.size + 1):
-        whole = len(proposal.likeliest(k).tokens) == 3
-        assert whole == (k >= proposal.tip()), "the tip is the first k with the whole chain"
-
-
-def test_what_cannot_be_committed_or_does_not_fit_is_left_out() -> None:
-    proposal = proposed(told(), [1])
-    assert proposal.within(usable=2, room=9).tokens == (5, 6)
-    assert [other.token for other in proposal.within(usable=2, room=9).beside] == [15]
-    assert proposal.within(usable=3, room=4).size == 4
-    assert proposal.within(usable=0, room=9).size == 0
-    assert proposal.chain(2) == replace(proposal, tokens=(5, 6), chances=proposal.chances[:2],
-        confidence=proposal.confidence[:2], beside=(), unscored=(proposal.beside[0],))  # fmt: skip
 
 
 def test_what_is_hardly_ever_accepted_is_left_out_and_said_to_be_there() -> None:
