@@ -15,7 +15,7 @@ from amusd_mp.core.messages import Window
 ROOT = -1
 
 
-class Beside(NamedTuple):
+class Guess(NamedTuple):
     """A guess off the chain: its depth behind the committed tokens, and indices into the window's tokens.
 
     at:     its own
@@ -38,7 +38,7 @@ class Guesses:
     """
 
     chain: tuple[int, ...] = ()
-    beside: tuple[Beside, ...] = ()
+    beside: tuple[Guess, ...] = ()
     parted: bool = False
 
 
@@ -68,16 +68,16 @@ def guesses_beyond(committed: Sequence[int], window: Window) -> Guesses | None:
         parted |= found != beyond[0]
         node = found
     chain: list[int] = []
-    beside: list[Beside] = []
+    beside: list[Guess] = []
     while node in children:
         node, *others = children[node]
-        beside += [Beside(len(chain), other, node, ROOT) for other in others]
+        beside += [Guess(len(chain), other, node, ROOT) for other in others]
         chain.append(node)
     if parted and not chain:
         return None
     for guess in beside:  # grows meanwhile
         there = children.get(guess.at, [])
-        beside += [Beside(guess.depth + 1, each, there[0], guess.at) for each in there]
+        beside += [Guess(guess.depth + 1, each, there[0], guess.at) for each in there]
     return Guesses(tuple(chain), tuple(beside), parted)
 
 

@@ -59,7 +59,7 @@ class Proposal:
     """What to verify next, and whose it is ("" and () when there is none): a chain, and tokens beside it.
 
         committed ── a ── b ── c         tokens  (a, b, c)
-                  └─ y ── p      └─ z    beside  y at depth 0, p behind y at depth 1, z at depth 3
+                  └─ y ── p └─ z         beside  y at depth 0, p behind y at depth 1, z at depth 2
 
     The step scores them in this order, a, b, c, y, p, z, and so the verify model's own tokens come back as: the one
     after the committed, after a, after b, after c, after y, after p, after z. Where a is wrong and y right, the first

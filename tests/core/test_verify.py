@@ -165,6 +165,14 @@ def test_a_text_that_ends_beside_the_chain_ends_there() -> None:
     assert (sequence.counts.proposed, sequence.counts.accepted) == (1, 1)
 
 
+def test_a_request_that_could_not_use_what_stands_beside_the_chain_does_not_score_it() -> None:
+    core, sequence = started(temperature=1.0)
+    core.propose("d", 1, guess_beside(sequence), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    assert (step.blocks[0].tokens, step.blocks[0].parents) == ((10, 11, 12), None)
+
+
 def test_alternating_scores_the_chain_alone() -> None:
     core, sequence = started(Strategy.ALTERNATING)
     window = replace(guess_beside(sequence).windows[0], full=True)
