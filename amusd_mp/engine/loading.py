@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from amusd_mp.core.model import ModelCard, ModelSpec
 from amusd_mp.engine import attention, support
 from amusd_mp.engine.check import check
-from amusd_mp.engine.linear import pays, suit
+from amusd_mp.engine.linear import suit, suited
 from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.padding import pad, padded_name
 from amusd_mp.engine.random_init import randomize
@@ -75,9 +75,9 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
         with _memory(spec, "its weights", "take a smaller model or dtype, or another device"):
             net = net.to(device).eval()  # type: ignore[arg-type]
         net = pad(net, spec.pad_layers, spec.model)
-    if pays(device, net.dtype):
-        suit(net)
     card = _card(spec, net, tokenizer, length, _attach(spec, net))
+    if kind := suited(device, net.dtype):
+        suit(net, kind)
     progress("check", 0.8)
     check(net, card)
     progress("cache", 0.9)
