@@ -22,18 +22,18 @@ way. So does everything on other processors, where neither was measured.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-MOST: Final = 5
-"""Tokens up to which a block goes the other way round."""
-
 
 class SuitedLinear(nn.Linear):
     """An `nn.Linear` that is quicker somewhere. Make one with `of`."""
+
+    DTYPE: ClassVar[torch.dtype]
+    """The only type of weights that it was measured for; a model may keep single layers in another one."""
 
     LEAST: ClassVar[int]
     """Weights below which a layer stays as it is."""
@@ -53,10 +53,11 @@ class SuitedLinear(nn.Linear):
 class PackedLinear(SuitedLinear):
     """A linear layer whose weight lies as oneDNN wants it; nothing else can read that weight."""
 
-    LEAST = 1 << 13  # a weight of 32 x 64 takes longer than the usual way, which oneDNN has no part in there
+    DTYPE = torch.bfloat16
+    LEAST = 1 << 13  # of 32 x 64 one token takes five times as long as the usual way, which is not oneDNN's there
 
     def _suit(self) -> None:
-        # The layout for one token is the one for all: laid out for the number of tokens, no other was quicker.
+        # One layout for all blocks: laid out for its number of tokens, none took less time.
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
         self.weight = nn.Parameter(packed, requires_grad=False)
 
@@ -68,7 +69,11 @@ class PackedLinear(SuitedLinear):
 class TurnedLinear(SuitedLinear):
     """A linear layer that is quicker for blocks of a few tokens."""
 
+    DTYPE = torch.float32
     LEAST = 1 << 16  # 256 x 256 gains with four tokens, 128 x 256 with none
+
+    MOST: ClassVar[int] = 5
+    """Tokens up to which a block goes the other way round."""
 
     least: int
     """Tokens from which a block goes the other way round: two pay only where more comes out than goes in."""
@@ -77,7 +82,7 @@ class TurnedLinear(SuitedLinear):
         self.least = 2 if self.out_features > self.in_features else 3
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.least <= input.numel() // self.in_features <= MOST:
+        if self.least <= input.numel() // self.in_features <= self.MOST:
             return self._turned(input)
         return linear(input, self.weight, self.bias)  # every single token comes by here: nothing more may be done
 
@@ -100,9 +105,9 @@ def suited(device: torch.device, dtype: torch.dtype) -> type[SuitedLinear] | Non
     if device.type != "cpu":
         return None
     capability = torch.backends.cpu.get_cpu_capability()
-    if dtype == torch.float32 and capability == "AVX2":
+    if dtype == TurnedLinear.DTYPE and capability == "AVX2":
         return TurnedLinear
-    if dtype == torch.bfloat16 and capability == "AVX512" and _packs():
+    if dtype == PackedLinear.DTYPE and capability == "AVX512" and _packs():
         return PackedLinear
     return None
 
@@ -121,7 +126,11 @@ def _packs() -> bool:
 
 
 def suit(net: nn.Module, kind: type[SuitedLinear]) -> None:
-    """Replace a model's linear layers by ones of a kind, in place. Only plain and large ones."""
-    for path, module in list(net.named_modules()):
-        if type(module) is nn.Linear and module.weight.numel() >= kind.LEAST:
-            net.set_submodule(path, kind.of(module))
+    """Replace a model's linear layers by ones of a kind, in place. Only plain and large ones of its type."""
+    plain = [(path, module.weight) for path, module in net.named_modules() if type(module) is nn.Linear]
+    paths = [path for path, weight in plain if weight.dtype == kind.DTYPE and weight.numel() >= kind.LEAST]
+    del plain  # else all old weights would live until the last new one is made: twice the model's memory
+    for path in paths:
+        layer = net.get_submodule(path)
+        assert isinstance(layer, nn.Linear)
+        net.set_submodule(path, kind.of(layer))

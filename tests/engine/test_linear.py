@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import Block, Step
-from amusd_mp.engine.linear import MOST, PackedLinear, SuitedLinear, TurnedLinear, suit, suited
+from amusd_mp.engine.linear import PackedLinear, SuitedLinear, TurnedLinear, suit, suited
 from amusd_mp.engine.loading import load
 
 WIDE, NARROW = (256, 512), (512, 256)
@@ -24,7 +25,7 @@ def drawn(shape: tuple[int, int], bias: bool) -> nn.Linear:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [WIDE, NARROW])
-@pytest.mark.parametrize("tokens", range(MOST + 3))
+@pytest.mark.parametrize("tokens", range(TurnedLinear.MOST + 3))
 def test_a_block_of_any_length_gives_what_the_usual_layer_gives(
     tokens: int, shape: tuple[int, int], bias: bool
 ) -> None:
@@ -67,6 +68,24 @@ def test_large_plain_layers_are_replaced_with_their_own_parameters() -> None:
         TurnedLinear,
     ]
     assert [id(each) for each in net.parameters()] == [id(each) for each in parameters]
+
+
+@pytest.mark.parametrize("kind", [TurnedLinear, PackedLinear])
+def test_a_layer_that_a_model_keeps_in_another_type_stays_as_it_is(kind: type[SuitedLinear]) -> None:
+    other = torch.bfloat16 if torch.float32 == kind.DTYPE else torch.float32
+    net = nn.Sequential(nn.Linear(256, 256, dtype=other))
+    suit(net, kind)
+    assert type(net[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("kind", [TurnedLinear, PackedLinear])
+def test_old_layers_are_let_go_one_by_one(kind: type[SuitedLinear], monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(*(nn.Linear(256, 256, dtype=kind.DTYPE) for _ in range(3)))
+    old = [weakref.ref(layer) for layer in net]
+    living: list[int] = []
+    monkeypatch.setattr(kind, "_suit", lambda _: living.append(sum(each() is not None for each in old)))
+    suit(net, kind)
+    assert living == [3, 2, 1]
 
 
 PACKING = suited(torch.device("cpu"), torch.bfloat16) is PackedLinear
@@ -120,6 +139,7 @@ def test_a_layer_is_replaced_only_where_that_was_measured_to_pay(
     assert suited(torch.device("cuda", 0), dtype) is None
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
 @pytest.mark.parametrize("has", [True, False])
 def test_weights_are_packed_only_on_processors_that_multiply_bfloat16(
     has: bool, monkeypatch: pytest.MonkeyPatch
