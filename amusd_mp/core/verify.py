@@ -9,29 +9,17 @@ never stalls the sequences being decoded for longer than one chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 
-from amusd_mp.core.calibration import LEAST_WORTH
+from amusd_mp.core.choosing import Chooser, Part
 from amusd_mp.core.messages import Committed, Draft, Finish, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
-from amusd_mp.core.policy import Policy, RowView
+from amusd_mp.core.policy import Policy
 from amusd_mp.core.proposal import Proposal
 from amusd_mp.core.rows import RowPool
 from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
 from amusd_mp.core.tempo import Tempo
 from amusd_mp.core.verify_sequence import VerifySequence
-
-PATIENCE = 1.0
-"""Seconds after which an alternating step goes without its round of proposals: half the liveness time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One sequence's share of the step in flight: the proposals pinned for it."""
-
-    sequence: VerifySequence
-    proposal: Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +49,7 @@ class VerifyCore:
         self.busy = 0.0
         self._rows = RowPool(rows)
         self._tempos: dict[str, Tempo] = {}
+        self._chooser = Chooser(self.policy, self._tempos)
         self._overlap_at_open: dict[str, float] = {}
         self._in_flight: InFlight | None = None
         self._prefilled_last = False
@@ -176,7 +165,7 @@ class VerifyCore:
         prefilling = [s for s in self.live.values() if s.prefilling]
         if prefilling and not (self._prefilled_last and len(prefilling) < len(self.live)):
             return self._prefill(prefilling, now)
-        parts = self._decode(now)
+        parts, self.wake_at = self._chooser.choose([s for s in self.live.values() if not s.prefilling], now)
         if parts:
             return self._begin([part.sequence.block(part.proposal) for part in parts], parts, now, prefill=False)
         return self._prefill(prefilling, now) if prefilling else None
@@ -242,80 +231,3 @@ class VerifyCore:
         together = [s for s in waiting if min(PREFILL_CHUNK, s.length - s.fed) <= size][: max(1, PREFILL_CHUNK // size)]
         blocks = [sequence.chunk(PREFILL_CHUNK) for sequence in together]
         return self._begin(blocks, [Part(s, Proposal()) for s in together], now, prefill=True)
-
-    # ------------------------------------------------------------------------------------------ what to use
-
-    def _decode(self, now: float) -> list[Part]:
-        """Choose the sequences and proposals of the next decode step; none, with `wake_at` set, where waiting pays."""
-        rounds: list[Part] = []
-        open_choice: list[tuple[Part, RowView]] = []
-        for sequence in self.live.values():
-            if sequence.prefilling:
-                continue
-            usable, chooses = sequence.usable(), sequence.speculation.strategy is not Strategy.ALTERNATING
-            least = LEAST_WORTH if chooses and not sequence.probing else 0.0
-            proposal = sequence.proposals.best(sequence.ids, sequence.committed_at, least) if usable else Proposal()
-            if chooses:
-                plain = sequence.params.plain  # what is off the chain could not be used for others
-                proposal = proposal.within(usable, sequence.room()) if plain else proposal.chain(usable)
-                open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
-            elif not self._awaits_round(sequence, len(proposal.tokens), usable, now):
-                rounds.append(Part(sequence, proposal.chain(usable)))
-        if not open_choice:
-            return rounds
-        decision = self.policy.decide([view for _, view in open_choice], now, all_rows=not rounds)
-        if decision.wait_until is not None:
-            self._wake_by(decision.wait_until)
-            return []
-        for (part, view), k in zip(open_choice, decision.ks, strict=True):
-            part.sequence.tried(k, missed=decision.missed and (view.next_in is not None or view.probe))
-            rounds.append(Part(part.sequence, part.proposal.likeliest(k)))
-        return rounds
-
-    def _view(self, sequence: VerifySequence, proposal: Proposal, usable: int, now: float) -> RowView:
-        chain = len(proposal.tokens)
-        extends = usable > chain and not proposal.cut
-        next_in, period, gap = self._next_in(sequence, now) if extends else (None, None, 0)
-        return RowView(
-            worths=tuple(proposal.worths()),
-            usable=usable,
-            chain=chain,
-            tip=proposal.tip(),
-            survival=prod(proposal.chances),
-            acceptance=proposal.acceptance if chain else sequence.proposals.best_acceptance,
-            next_in=next_in,
-            period=period,
-            gap=gap,
-            rescued=max((each.record.rescued for each in sequence.proposals.by_draft.values()), default=0.0),
-            probe=sequence.probing,
-        )
-
-    def _next_in(self, sequence: VerifySequence, now: float) -> tuple[float | None, float | None, int]:
-        """Return in how many seconds the next usable token is expected (None: wait for none), the period, the gap."""
-        soonest: float | None = None
-        period: float | None = None
-        gap = 0
-        for draft, evidence in sequence.proposals.by_draft.items():
-            if evidence.missed or evidence.full_at(sequence.version):
-                continue
-            seconds = self._tempos[draft].next_in(evidence, sequence.length, sequence.committed_at, now)
-            if seconds is not None and (soonest is None or seconds < soonest):
-                soonest, gap, period = seconds, evidence.gap(sequence.length), self._tempos[draft].pace
-        return soonest, period, gap
-
-    def _awaits_round(self, sequence: VerifySequence, valid: int, usable: int, now: float) -> bool:
-        """Return whether an alternating sequence should wait for its round of proposals to become complete."""
-        store = sequence.proposals
-        if valid >= usable or not self._tempos or store.all_missed:
-            return False
-        if any(evidence.full_at(sequence.version) for evidence in store.by_draft.values()):
-            return False
-        deadline = sequence.committed_at + PATIENCE
-        if now >= deadline:
-            store.mark_missed()
-            return False
-        self._wake_by(deadline)
-        return True
-
-    def _wake_by(self, when: float) -> None:
-        self.wake_at = when if self.wake_at is None else min(self.wake_at, when)

@@ -1,10 +1,10 @@
 """The dialling end of a relation with a verify node: found, introduced, subscribed, and kept alive.
 
-`open` says hello until it is answered, attaches publish and subscribe, and proves by the barrier that what the verify
-node publishes from then on arrives. `run` hears publications, says hello again every now and then (which heals whatever
-the other side forgot), and tells its owner of two things: the verify node fell silent, or began another life. The
-requests of one life never reach another: each names the incarnation it means. It knows no sequence; what silence means
-is `pulse`'s.
+`open` says hello until it is answered, attaches publish and subscribe, and proves that what the verify node publishes
+from then on arrives (`introduction`). `run` hears publications, says hello again every now and then (which heals
+whatever the other side forgot), and tells its owner of two things: the verify node fell silent, or began another life.
+The requests of one life never reach another: each names the incarnation it means. It knows no sequence; what silence
+means is `pulse`'s.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from amusd_mp.core.messages import (
 from amusd_mp.core.model import ModelCard
 from amusd_mp.errors import NotReady, ProtocolError, RemoteError, RequestTimeout, TransportError, Unreachable
 from amusd_mp.runtime import Runtime
+from amusd_mp.session.introduction import Introduction
 from amusd_mp.session.packages import packages
 from amusd_mp.session.pulse import Pulse, State
 from amusd_mp.session.refusals import to_error
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.tries import ATTEMPT, BACKOFF, BACKOFF_MAX, Tries
-from amusd_mp.session.unanswered import Deaf, explain
+from amusd_mp.session.unanswered import explain
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,9 @@ class Link:
         self._dialer: transport.Dialer | None = None
         self._subscriptions: list[transport.Subscription] = []
         self._attached: tuple[tuple[str, str], ...] = ()
-        self._barriers: dict[str, asyncio.Event] = {}
         self._pulse = Pulse(patience)
         self._tries = Tries(runtime)
+        self.introduction = Introduction(url, runtime, self._tries, make=self._hello, ask=self._ask)
         self._knock = asyncio.Event()  # say hello now instead of at the next keepalive
 
     def __repr__(self) -> str:
@@ -141,18 +142,13 @@ class Link:
         """Say hello; attach and pass the barrier if this life is new here."""
         await self.dial()
         assert self._dialer is not None
-        welcome, life = await self._hello("", deadline)
+        welcome, life = await self.introduction.hello("", deadline)
         if welcome.endpoints != self._attached:
             await self._dialer.attach(dict(welcome.endpoints))
             self._attached = welcome.endpoints
         changed = life != self.verify
         if changed or not self.alive:
-            nonce = self._runtime.new_id()
-            arrived = self._barriers[nonce] = asyncio.Event()
-            try:
-                await self._until_heard(nonce, arrived, deadline)
-            finally:
-                del self._barriers[nonce]
+            await self.introduction.until_heard(deadline, self._attached)
         before, self.verify, self.welcome = self.verify, life, welcome
         self._pulse.greeted(self._runtime.now())
         if before and changed:
@@ -160,9 +156,8 @@ class Link:
             self._tell_lost("began another life", welcome)
         return welcome
 
-    async def _hello(self, nonce: str, deadline: float, enough: asyncio.Event | None = None) -> tuple[Welcome, str]:
-        """Say hello, again if it goes unanswered, until the deadline or until there was `enough`."""
-        hello = Hello(
+    def _hello(self, nonce: str) -> Hello:
+        return Hello(
             role=self._role,
             protocols=(limits.PROTOCOL, limits.PROTOCOL),
             model=self.card,
@@ -170,36 +165,6 @@ class Link:
             nonce=nonce,
             topic=self._topic if nonce else "",
         )
-        while True:
-            began = self._runtime.now()
-            try:
-                envelope = await self._ask(hello, min(self._tries.patience, max(0.01, deadline - began)))
-                break
-            except RequestTimeout:
-                self._tries.unanswered()
-                if self._runtime.now() >= deadline or (enough is not None and enough.is_set()):
-                    raise
-        self._tries.answered(self._runtime.now() - began)
-        if not isinstance(envelope.body, Welcome):
-            raise ProtocolError(f"{self.url} answered hello with {type(envelope.body).__name__}")
-        return envelope.body, envelope.incarnation
-
-    async def _until_heard(self, nonce: str, arrived: asyncio.Event, deadline: float) -> None:
-        """Repeat hello until its nonce comes back on our own topic: only then is the subscription live."""
-        wait = 0.005
-        while not arrived.is_set():
-            try:
-                await self._hello(nonce, deadline, arrived)
-            except (RequestTimeout, Unreachable):
-                if not arrived.is_set():  # else only the answer was lost, and it says nothing that is not known
-                    raise
-            try:
-                async with asyncio.timeout(wait):
-                    await arrived.wait()
-            except TimeoutError:
-                if self._runtime.now() >= deadline:
-                    raise Deaf(self.url, self._attached) from None
-                wait = min(2 * wait, 0.25)
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -288,8 +253,7 @@ class Link:
             return
         body = envelope.body
         if isinstance(body, Barrier):
-            if body.nonce in self._barriers:
-                self._barriers[body.nonce].set()
+            self.introduction.heard(body)
             return
         if envelope.incarnation != self.verify:
             self.counters["other_life"] += 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from verifying import EOS, answer, guess, opened, origins, started
 
+from amusd_mp.core.choosing import PATIENCE
 from amusd_mp.core.messages import Draft, Finish, Origin, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.step import PREFILL_CHUNK
 from amusd_mp.core.tempo import ArrivalClock
-from amusd_mp.core.verify import PATIENCE, VerifyCore
+from amusd_mp.core.verify import VerifyCore
 
 
 def test_accepted_then_recovered() -> None:

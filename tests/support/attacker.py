@@ -4,8 +4,8 @@
 
 It prints one JSON line with the URL to dial instead of the verify node's, then reads orders, one JSON line each
 (`{"lane": "requests", "count": 500}`), and answers each with figures. All that passes through is recorded, and the
-records are what it mutates. `{"lane": "keep", "file": ...}` writes the payloads of the last order down, which
-`{"lane": ..., "replay": FILE}` sends again. Lanes:
+records are what it mutates (`forger`). `{"lane": "keep", "file": ...}` writes the payloads of the last order down,
+which `{"lane": ..., "replay": FILE}` sends again. Lanes:
 
 requests       DEALERs at the verify node's ROUTER, all frames and payloads; every well-framed one must be answered
 windows        PUBs at its SUB: drafts that said hello, the real draft's own identity, and strangers
@@ -25,10 +25,10 @@ from typing import Any, Final
 
 import msgpack
 import zmq
+from forger import DOOMED, Forger, Frames
 from hostile import Mutator
 
 from amusd_mp.codec import DecodeError, decode, encode, holds_all
-from amusd_mp.core.limits import PUBLICATION_BYTES, REQUEST_BYTES
 from amusd_mp.core.messages import Envelope, Hello, Welcome
 
 IN_FLIGHT: Final = 64
@@ -37,28 +37,24 @@ IN_FLIGHT: Final = 64
 PATIENCE: Final = 60.0
 """Seconds without an answer after which the verify node counts as dead."""
 
-DOOMED: Final = 8
-"""The peer that sends frames of over twice the limit: the connection is cut for them, with all that is in flight."""
-
 KEPT: Final = 300
 """Records of each kind; the newest replace the oldest."""
 
-Frames = list[bytes]
-
 
 class Attacker:
-    """The way through, the records, and one method for each lane."""
+    """The way through, the records, and one method that sends for each lane."""
 
     def __init__(self, url: str, seed: int) -> None:
         self._seed = seed
         self._orders = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.records: dict[str, deque[bytes]] = {}
+        self._forger = Forger(seed, self.records)
         self.sent: list[tuple[int, Frames]] = []
         self._control = self._dealer(url)
         welcome = self._greet(self._control, "scout", "observer")
         host, ends = url.rpartition(":")[0], dict(welcome.endpoints)
-        self._verify, self._card = "", welcome.model
+        self._card = welcome.model
         self._pub_url, self._sub_url = (f"{host}:{ends[name].rpartition(':')[2]}" for name in ("pub", "sub"))
         self._url = url
         # the way through: diallers' requests, the verify node's publications, the diallers' own
@@ -111,7 +107,7 @@ class Attacker:
             raise TimeoutError("the verify node does not answer")
         envelope = decode(socket.recv_multipart()[-1])
         assert isinstance(envelope.body, Welcome), envelope
-        self._verify = envelope.incarnation
+        self._forger.verify = envelope.incarnation
         return envelope.body
 
     # ------------------------------------------------------------------------------------------ the way through
@@ -197,7 +193,7 @@ class Attacker:
                 for at, frames in json.loads(Path(order["replay"]).read_text())
             ]
         else:
-            make = getattr(self, f"_{lane}")
+            make = getattr(self._forger, lane)
             batch = []
             for number in range(order["count"]):
                 made = make(mutator)
@@ -206,96 +202,6 @@ class Attacker:
                     self.pass_on()
         self.sent = batch
         return {"lane": lane, "sent": len(batch), **getattr(self, f"_send_{lane}")(batch)}
-
-    def _requests(self, mutator: Mutator) -> tuple[int, Frames] | None:
-        source = mutator.source
-        real = msgpack.unpackb(source.choice(self.records["requests"]), strict_map_key=False)
-        peer = source.randrange(8)
-        body = real["b"]
-        real["n"], real["i"] = f"attacker-{peer}", f"life-{self._seed}-{peer}"
-        # What is well-formed must not concern others' sequences: to cancel those is an order and no attack.
-        own = f"own-{self._seed}-{source.randrange(40)}"
-        if "sequence" in body:
-            body["sequence"] = own
-        if "sequences" in body:
-            body["sequences"] = [own]
-        if real["t"] == "submit":
-            body["client"] = f"attacker-{peer}"
-            body["params"]["max_tokens"] = source.randrange(1, 4)
-        payload = mutator.payload(pack_plain(real))
-        if b"drain" in payload:
-            return None  # an order that would be obeyed
-        frames = [b"Q" + source.randbytes(8), b"", payload]
-        if len(payload) > 2 * REQUEST_BYTES:
-            return DOOMED, frames
-        return peer, mutator.frames(frames) if source.random() < 0.03 else frames
-
-    def _windows(self, mutator: Mutator) -> tuple[int, Frames] | None:
-        source = mutator.source
-        if source.random() < 0.02:
-            return 0, self._useless(source)
-        real = msgpack.unpackb(source.choice(self.records["windows"]), strict_map_key=False)
-        dice = source.random()
-        if dice < 0.6:
-            peer = source.randrange(3)
-            real["n"], real["i"] = f"evil-{peer}", f"evil-{self._seed}-{peer}"
-            real["q"] = source.randrange(1 << 40)
-        elif dice < 0.8:
-            real["i"] = f"{source.getrandbits(64):016x}"
-        else:
-            real["q"] = max(0, real["q"] + source.randrange(-3, 9))  # the real draft's own, older or newer
-        frames = [b"d/" + source.choice((b"x", b"x", b"", real["i"].encode()) * 5 + (b"\xff\xfe", b"y" * 119)), b""]
-        frames[1] = mutator.payload(pack_plain(real))
-        if len(frames[1]) > 2 * PUBLICATION_BYTES:
-            return DOOMED, frames
-        return 0, [frames[0], *mutator.frames(frames)[1:]] if source.random() < 0.03 else frames
-
-    def _useless(self, source: random.Random) -> Frames:
-        """Return a flawless message about a sequence that is nobody's, alone on its topic: none supersedes it."""
-        real = msgpack.unpackb(source.choice(self.records["drafts"]), strict_map_key=False)
-        real["n"], real["i"] = "evil-0", f"evil-{self._seed}-0"
-        for window in real["b"]["windows"]:
-            window["sequence"] = "nobody"
-        return [b"d/" + source.randbytes(8).hex().encode(), pack_plain(real)]
-
-    def _subscriptions(self, mutator: Mutator) -> tuple[int, Frames]:
-        source = mutator.source
-        what = source.choice((b"v/", b"beat/", b"trace/", b"", source.randbytes(source.randrange(100))))
-        first = source.choice((b"\x01", b"\x01", b"\x00", b"\x00", b"\x02", b"", b"\x01\x01"))
-        frames = [first + what]
-        return source.randrange(4), mutator.frames(frames) if source.random() < 0.1 else frames
-
-    def _publications(self, mutator: Mutator) -> tuple[int, Frames] | None:
-        source = mutator.source
-        real = source.choice(self.records["publications"])
-        topics = [b"beat/", b"v/", b"beat/\xff", b"v/" + b"x" * 110]
-        topics += [f"v/{client}/{source.getrandbits(32):x}".encode() for client in self._clients()]
-        payload = (
-            mutator.payload(real)[: 2 * PUBLICATION_BYTES] if source.random() < 0.9 else real
-        )  # or as it was, late
-        if payload != real:
-            payload = self._not_of_this_life(payload, mutator)
-        frames = [source.choice(topics), payload]
-        if source.random() < 0.02:
-            frames = [frames[0], *mutator.frames(frames)[1:]]
-        if source.random() < 0.001:
-            frames = [frames[0], bytes(70_000)]
-        return 0, frames
-
-    def _clients(self) -> list[str]:
-        lives = {message["i"] for message in map(msgpack.unpackb, list(self.records["requests"])[-20:])}
-        return sorted(life for life in lives if isinstance(life, str))
-
-    def _not_of_this_life(self, payload: bytes, mutator: Mutator) -> bytes:
-        """Return the payload, from another life where it could pass for the verify node's own word."""
-        try:
-            envelope = decode(payload)
-        except DecodeError:
-            return payload
-        if envelope.incarnation != self._verify:
-            return payload
-        message = msgpack.unpackb(payload, strict_map_key=False)
-        return bytes(msgpack.packb({**message, "i": f"{mutator.source.getrandbits(64):016x}"}))
 
     # ------------------------------------------------------------------------------------------ lanes
 
@@ -365,10 +271,6 @@ class Attacker:
 def is_question(frames: Frames) -> bool:
     """Return whether frames are a request of their own to a ROUTER that puts the sender's id in front."""
     return 2 <= len(frames) <= 9 and frames[-2] == b"" and b"" not in frames[:-2]
-
-
-def pack_plain(message: dict[str, Any]) -> bytes:
-    return bytes(msgpack.packb(message))
 
 
 def drained(socket: zmq.Socket[bytes]) -> list[Frames]:
