@@ -1,6 +1,6 @@
 """Saying hello: until it is answered, and until what the verify node publishes is known to arrive here.
 
-A subscription travels apart from the requests, so an answered hello proves nothing of it. So a hello may carry a nonce,
+A subscription travels apart from the requests, and an answered hello proves nothing of it: a hello may carry a nonce,
 which the verify node publishes on the dialler's own topic: once that `Barrier` is heard, so is all behind it.
 """
 
@@ -16,7 +16,7 @@ from amusd_mp.session.tries import Tries
 from amusd_mp.session.unanswered import Deaf
 
 FIRST_WAIT = 0.005
-"""Seconds for the barrier to arrive before hello is said again; twice as many each time."""
+"""Seconds for the barrier to arrive before hello is said again; twice as many each time, up to LONGEST_WAIT."""
 
 LONGEST_WAIT = 0.25
 
@@ -75,32 +75,27 @@ class Introduction:
     async def until_heard(self, deadline: float, endpoints: tuple[tuple[str, str], ...]) -> None:
         """Repeat hello until its nonce comes back on our own topic: only then is the subscription live.
 
-        `endpoints` are those subscribed to, for the error. Raises Deaf when the time is over.
+        `endpoints` are those subscribed to, for the error. Raises Deaf when the time is over, and what `hello` raises.
         """
         nonce = self._runtime.new_id()
         arrived = self._barriers[nonce] = asyncio.Event()
+        wait = FIRST_WAIT
         try:
-            await self._until(arrived, nonce, deadline, endpoints)
+            while not arrived.is_set():
+                try:
+                    await self.hello(nonce, deadline, arrived)
+                except (RequestTimeout, Unreachable):
+                    if not arrived.is_set():  # else only the answer was lost, and it says nothing that is not known
+                        raise
+                try:
+                    async with asyncio.timeout(wait):
+                        await arrived.wait()
+                except TimeoutError:
+                    if self._runtime.now() >= deadline:
+                        raise Deaf(self._url, endpoints) from None
+                    wait = min(2 * wait, LONGEST_WAIT)
         finally:
             del self._barriers[nonce]
-
-    async def _until(
-        self, arrived: asyncio.Event, nonce: str, deadline: float, endpoints: tuple[tuple[str, str], ...]
-    ) -> None:
-        wait = FIRST_WAIT
-        while not arrived.is_set():
-            try:
-                await self.hello(nonce, deadline, arrived)
-            except (RequestTimeout, Unreachable):
-                if not arrived.is_set():  # else only the answer was lost, and it says nothing that is not known
-                    raise
-            try:
-                async with asyncio.timeout(wait):
-                    await arrived.wait()
-            except TimeoutError:
-                if self._runtime.now() >= deadline:
-                    raise Deaf(self._url, endpoints) from None
-                wait = min(2 * wait, LONGEST_WAIT)
 
     def heard(self, barrier: Barrier) -> None:
         """Take a barrier that has arrived, whosever it is."""

@@ -91,7 +91,7 @@ class Link:
         self._attached: tuple[tuple[str, str], ...] = ()
         self._pulse = Pulse(patience)
         self._tries = Tries(runtime)
-        self.introduction = Introduction(url, runtime, self._tries, make=self._hello, ask=self._ask)
+        self._introduction = Introduction(url, runtime, self._tries, make=self._hello, ask=self._ask)
         self._knock = asyncio.Event()  # say hello now instead of at the next keepalive
 
     def __repr__(self) -> str:
@@ -142,13 +142,13 @@ class Link:
         """Say hello; attach and pass the barrier if this life is new here."""
         await self.dial()
         assert self._dialer is not None
-        welcome, life = await self.introduction.hello("", deadline)
+        welcome, life = await self._introduction.hello("", deadline)
         if welcome.endpoints != self._attached:
             await self._dialer.attach(dict(welcome.endpoints))
             self._attached = welcome.endpoints
         changed = life != self.verify
         if changed or not self.alive:
-            await self.introduction.until_heard(deadline, self._attached)
+            await self._introduction.until_heard(deadline, self._attached)
         before, self.verify, self.welcome = self.verify, life, welcome
         self._pulse.greeted(self._runtime.now())
         if before and changed:
@@ -253,7 +253,7 @@ class Link:
             return
         body = envelope.body
         if isinstance(body, Barrier):
-            self.introduction.heard(body)
+            self._introduction.heard(body)
             return
         if envelope.incarnation != self.verify:
             self.counters["other_life"] += 1

@@ -146,7 +146,7 @@ def play_session(interruption: Interruption) -> None:
                 assert user.cancelled(), "the session swallowed its cancellation"
             else:
                 user.result()
-            assert not link.introduction.waiting
+            assert not link._introduction.waiting
             assert not held(cluster)
             await converses(make_link(cluster.url, "two"))
         assert asyncio.all_tasks() == {asyncio.current_task()}
