@@ -92,6 +92,8 @@ class Chooser:
         for draft, evidence in sequence.proposals.by_draft.items():
             if evidence.missed or evidence.full_at(sequence.version):
                 continue
+            if sequence.probing and evidence.broken_at is not None:
+                continue  # wrong a moment ago, so it has not become good: a probe that waited would learn no more
             seconds = self._tempos[draft].next_in(evidence, sequence.length, sequence.committed_at, now)
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest, gap, period = seconds, evidence.gap(sequence.length), self._tempos[draft].pace

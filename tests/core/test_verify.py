@@ -231,3 +231,28 @@ def test_a_draft_that_was_always_wrong_is_tried_again_however_unlikely_its_token
         answer(core, step, (11,) * len(step.blocks[0].tokens), now=number + 0.4 + 0.1 * len(step.blocks[0].tokens))
     assert sum(scored[50:]) > 0, "probes"
     assert sum(scored[50:]) < 10
+
+
+def test_no_probe_waits_for_a_draft_that_has_just_been_wrong_and_one_that_becomes_good_is_noticed() -> None:
+    """Its window comes while a step runs, and that step's own token says at once what it is worth."""
+    core, sequence = started(max_tokens=400)
+    waited: list[int] = []
+    used: list[int] = []
+    now = 1.0
+    for number in range(200):
+        while (step := core.plan(now)) is None:
+            waited.append(number)
+            assert core.wake_at is not None
+            now = core.wake_at
+        if len(step.blocks[0].tokens) > 1:
+            used.append(number)
+        told = now + 0.2
+        window = Window(
+            sequence.name, sequence.version, sequence.length, (11 if number > 100 else 500, 11), drafted=2 * number + 2,
+            rollbacks=number, resumed_at=told, guessed_at=told,
+        )  # fmt: skip
+        core.propose("d", number + 1, Draft("v", (window,), sent=told), now=told)
+        now += 1.0
+        answer(core, step, (11,) * len(step.blocks[0].tokens), now=now)
+    assert not [number for number in waited if number > 20], "after what it takes to find out"
+    assert len([number for number in used if number > 150]) > 20
