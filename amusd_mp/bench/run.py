@@ -17,6 +17,7 @@ from amusd_mp.bench.differences import Difference, differences, margin
 from amusd_mp.bench.folder import RunFolder
 from amusd_mp.bench.measuring import Measurement, spaced
 from amusd_mp.bench.peer import assisted
+from amusd_mp.bench.placing import beside
 from amusd_mp.bench.prompts import BenchPrompt
 from amusd_mp.bench.records import Answer, together
 from amusd_mp.bench.watching import record
@@ -241,5 +242,7 @@ async def reached(deployment: Deployment, url: str | None) -> AsyncIterator[Clie
         async with connect(url, **deployment.keys()) as client:
             yield client
         return
-    async with LocalCluster(deployment) as cluster, cluster.connect() as client:
-        yield client
+    async with LocalCluster(deployment) as cluster:
+        with beside(deployment):
+            async with cluster.connect() as client:
+                yield client
