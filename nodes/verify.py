@@ -171,7 +171,7 @@ class VerifyNode(Node):
                 result = await self._device.run(partial(model.run, step))
                 self._device_watch.end()
                 quiet.end()
-                self._rounds.elsewhere(result.seconds)
+                self._rounds.computed(result.seconds)
                 for sequence in core.apply(result, now()):
                     self._settle(sequence)
                 if begun is not None:
@@ -185,7 +185,7 @@ class VerifyNode(Node):
                 await self._work.wait()
         except TimeoutError:
             pass
-        self._rounds.elsewhere(self._runtime.now() - began)
+        self._rounds.waited(began, self._runtime.now())
 
     def _settle(self, sequence: VerifySequence) -> None:
         assert self._desk is not None

@@ -1,7 +1,9 @@
 """What the framework itself costs at the verify node: the time of a round that nobody computed or waited in.
 
 A round goes from one decision to the next. Taken from it are the device's seconds and the time spent waiting on purpose
-(for a draft's token, or for work at all); what is left are messages, the loop, the thread's hand-over and the core.
+(for a draft's token, or for work at all); what is left are messages, the loop, the thread's hand-over and the core. Who
+waits until the last of several messages is there loses nothing by reading the others meanwhile, so a wait goes from the
+decision to wait to the message that ended it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ class RoundMeter:
         self._rounds: deque[float] = deque(maxlen=KEPT)
         self._decided: float | None = None
         self._elsewhere = 0.0  # seconds of this round that are not the framework's
+        self._woken: float | None = None  # when the last wait was interrupted, of a round that waits
 
     def __repr__(self) -> str:
         return f"<RoundMeter {len(self._rounds)} rounds>"
@@ -31,11 +34,16 @@ class RoundMeter:
         """A step begins, so the round before it is over."""
         if self._decided is not None:
             self._rounds.append(max(0.0, now - self._decided - self._elsewhere))
-        self._decided, self._elsewhere = now, 0.0
+        self._decided, self._elsewhere, self._woken = now, 0.0, None
 
-    def elsewhere(self, seconds: float) -> None:
-        """The device computed, or the node waited, for so long."""
+    def computed(self, seconds: float) -> None:
+        """The device took so long."""
         self._elsewhere += seconds
+
+    def waited(self, began: float, ended: float) -> None:
+        """The node waited on purpose; where it had been woken before and went on waiting, all the time since then."""
+        self._elsewhere += ended - (began if self._woken is None else self._woken)
+        self._woken = ended
 
     def quantile(self, share: float) -> float:
         """Return the round below which `share` of the remembered ones lie, 0 before there are any."""
