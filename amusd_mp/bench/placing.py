@@ -23,7 +23,10 @@ def cores_for_client(deployment: Deployment, allowed: frozenset[int]) -> frozens
 
 @contextmanager
 def beside(deployment: Deployment) -> Iterator[None]:
-    """Run this process beside the nodes of a deployment, which are running: they would inherit its cores."""
+    """Run this process beside the nodes of a deployment, which are running already.
+
+    A process started meanwhile inherits these cores, so a node that fails and is started again is refused its own.
+    """
     allowed = allowed_cores()
     if allowed is None:
         yield
