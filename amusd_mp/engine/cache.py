@@ -1,9 +1,12 @@
-"""The key/value cache: fixed tensors [rows, heads, slots + 1, dim], written wherever a batch says.
+"""The key/value cache: tensors [rows, heads, width, dim], written wherever a batch says.
 
 A row belongs to one sequence, a slot to one fed token. The last slot of each row is the trash slot: padding writes
-there and nobody reads it. Nothing grows, moves or is freed while the model lives, so addresses stay fixed; rollback is
-the caller reusing slots. The cache does not know positions, windows or trees: `Placement` says where to write and how
-much to show, the mask says what of it counts.
+there and nobody reads it. Rollback is the caller reusing slots. The cache does not know positions, windows or trees:
+`Placement` says where to write and how much to show, the mask says what of it counts.
+
+A *loose* cache is as wide as the longest sequence from the start: nothing in it moves while the model lives, addresses
+stay fixed, a pass reads a part of each row. A *tight* one is as wide as what it holds, and a pass reads whole rows:
+where a CPU multiplies in bfloat16, torch copies whatever has gaps between heads or rows, at every layer of every step.
 """
 
 from __future__ import annotations
@@ -37,16 +40,53 @@ class Placement:
 
 
 class SlotCache(Cache):
-    """One `SlotLayer` per layer of the model. Set `place` before each forward pass."""
+    """One `SlotLayer` per layer of the model. Call `fit` and set `place` before each forward pass."""
 
-    def __init__(self, layers: int, rows: int, length: int) -> None:
-        """Prepare for `rows` sequences of up to `length` tokens. Memory is taken by the first forward pass."""
+    def __init__(self, layers: int, rows: int, length: int, *, bucket: int = 1, tight: bool = False) -> None:
+        """Prepare for `rows` sequences of up to `length` tokens. Memory is taken by the first forward pass.
+
+        What is shown, and the width of a tight cache, come in multiples of `bucket` as far as the length allows.
+        """
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
         self.rows = rows
         self.length = length
-        self.trash = length
+        self.tight = tight
+        self.width = bucket if tight else length + 1
         self.place: Placement | None = None
+        self._bucket = bucket
         self._origins: dict[int, Tensor] = {}
+
+    @property
+    def widest(self) -> int:
+        """Slots per row that the width never exceeds."""
+        return _up(self.length + 1, self._bucket) if self.tight else self.width
+
+    @property
+    def trash(self) -> int:
+        """The slot of each row that padding writes to."""
+        return self.width - 1
+
+    def fit(self, stop: int, kept: int) -> int:
+        """Make room for a pass over slots before `stop` and return how many to show it.
+
+        `kept` is the length of the longest row that must not be lost. A tight cache is shown whole unless more than
+        half of it would be for nothing; it gets narrower only then, so it is seldom laid out anew.
+        """
+        if not self.tight:
+            return min(_up(stop, self._bucket), self.length)
+        needed = _up(max(stop, kept) + 1, self._bucket)
+        if needed > self.width or 2 * needed <= self.width:
+            self._lay_out(needed)
+        shown = _up(stop + 1, self._bucket)
+        return shown if 2 * shown < self.width else self.width
+
+    def _lay_out(self, width: int) -> None:
+        """Change the width and take along what fits."""
+        self._origins.clear()
+        self.width = width
+        for layer in self.layers:
+            if isinstance(layer, SlotLayer) and layer.keys is not None and layer.values is not None:
+                layer.keys, layer.values = _widened(layer.keys, width), _widened(layer.values, width)
 
     def flat(self, heads: int, device: torch.device) -> Tensor:
         """Return where each (row, head, token) of the batch lies in a layer seen as [rows * heads * slots, dim]."""
@@ -56,7 +96,7 @@ class SlotCache(Cache):
             origin = self._origins.get(heads)
             if origin is None:
                 count = self.rows * heads
-                origin = (torch.arange(count, device=device) * (self.length + 1)).view(self.rows, heads, 1)
+                origin = (torch.arange(count, device=device) * self.width).view(self.rows, heads, 1)
                 self._origins[heads] = origin
             cells = origin[place.rows] + place.slots[:, None, :]
             if place.packing is not None:
@@ -106,7 +146,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor | None = None) -> None:
         """Allocate, zeroed: whatever a masked slot holds is multiplied by 0 and must not be NaN."""
         values = key_states if value_states is None else value_states  # widths differ under latent attention
-        rows, slots = self.owner.rows, self.owner.length + 1
+        rows, slots = self.owner.rows, self.owner.width
         self.keys = key_states.new_zeros(rows, key_states.shape[1], slots, key_states.shape[3])
         self.values = values.new_zeros(rows, values.shape[1], slots, values.shape[3])
         self.is_initialized = True
@@ -122,7 +162,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init
         for store, new in ((self.keys, key_states), (self.values, value_states)):
             index = owner.flat(store.shape[1], store.device)
             store.view(-1, store.shape[3]).index_copy_(0, index, new.reshape(-1, new.shape[3]))
-        # A slice of rows is a view; any other choice of rows has to be copied.
+        # A slice of rows is a view, of whole rows one without gaps; any other choice of rows has to be copied.
         return self.keys[place.rows, :, : place.used], self.values[place.rows, :, : place.used]
 
     def get_mask_sizes(self, _query_length: Any) -> tuple[int, int]:
@@ -141,3 +181,17 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init
 def layer_count(config: PreTrainedConfig) -> int:
     """Return how many decoder layers a model of this config has."""
     return int(config.get_text_config(decoder=True).num_hidden_layers)
+
+
+def _up(number: int, step: int) -> int:
+    """Return the least multiple of `step` that is not below `number`."""
+    return -(-number // step) * step
+
+
+def _widened(store: Tensor, width: int) -> Tensor:
+    """Return a layer's tensor with another number of slots, zeroed where it had none."""
+    rows, heads, had, dim = store.shape
+    taken = min(had, width)
+    fresh = store.new_zeros(rows, heads, width, dim)
+    fresh[:, :, :taken] = store[:, :, :taken]
+    return fresh

@@ -28,7 +28,7 @@ from amusd_mp.engine.rows import Rows
 from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.wanted import Wanted
 
-BUCKET: Final = 32
+BUCKET: Final = 128
 """Slots shown to the attention come in multiples of this. A new shape has its kernels made anew, at each of a CPU's
 steps: 3 to 7 ms of 30 for the padded bundled pair in bfloat16. What is shown too much is masked, and weighs nothing."""
 
@@ -53,6 +53,7 @@ class SlotModel:
         *,
         fixed_shapes: bool = False,
         pack_above: int | None = None,
+        bucket: int = BUCKET,
     ) -> None:
         """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet.
 
@@ -63,18 +64,19 @@ class SlotModel:
         self._card = card
         self._device = net.device
         self._vocabulary = card.fingerprint.vocabulary
-        self._cache = SlotCache(layer_count(net.config), rows, card.max_length)
-        self._rows = Rows(rows, card.max_length, self._vocabulary)
         # Only our attention rounds the same whatever the shape; sdpa needs shapes to come from a small set.
         few = fixed_shapes or card.attention != "slot"
+        tight = not few and net.device.type == "cpu"
+        self._cache = SlotCache(layer_count(net.config), rows, card.max_length, bucket=bucket, tight=tight)
+        self._rows = Rows(rows, card.max_length, self._vocabulary)
         self._batcher = Batcher(
             Masks(net.config),
-            card.max_length,
+            self._cache.widest,
             net.device,
             min_block=4 if few else 1,
-            bucket=128 if few else BUCKET,
             fixed_rows=rows if fixed_shapes else 0,
             pack_above=None if few else free_tokens(net.device) if pack_above is None else pack_above,
+            fill=tight,
         )
         self._cuts_logits = "logits_to_keep" in inspect.signature(type(net).forward).parameters
 
@@ -170,7 +172,9 @@ class SlotModel:
     def _pass(self, blocks: Sequence[Block]) -> Tensor:
         """Compute blocks, whatever their rows hold, and return the wanted logits."""
         assert self._net is not None
-        batch = self._batcher.build(blocks)
+        stop = max(block.start + len(block.tokens) for block in blocks)
+        shown = self._cache.fit(stop, self._rows.longest())
+        batch = self._batcher.build(blocks, shown, self._cache.trash)
         self._cache.place = batch.place
         with packed(batch.place.packing):
             logits: Tensor = self._net(

@@ -54,6 +54,11 @@ class Rows:
         """Return the settled ids of a row, oldest first. The caller must not change them."""
         return self._ids[row]
 
+    def longest(self) -> int:
+        """Return how many slots the fullest row takes, an unkept tree included."""
+        tails = (tail.start + len(tail.tokens) for tail in self._tails if tail is not None)
+        return max(max(map(len, self._ids)), max(tails, default=0))
+
     def check(self, blocks: Sequence[Block]) -> None:
         """Raise RuntimeError if a block does not fit what its row holds."""
         if len({block.row for block in blocks}) != len(blocks):

@@ -70,8 +70,9 @@ class Tiny:
     plain: PreTrainedModel
     card: ModelCard
 
-    def model(self, rows: int = 4) -> SlotModel:
-        return SlotModel(self.net, self.card, rows)
+    def model(self, rows: int = 4, bucket: int = 8) -> SlotModel:
+        """Return a model of so many rows. A bucket as small as eight lets sequences outgrow it again and again."""
+        return SlotModel(self.net, self.card, rows, bucket=bucket)
 
     def truth(self, ids: tuple[int, ...], count: int) -> Tensor:
         """Return the last `count` logits of a fresh forward pass over `ids`, in float32."""

@@ -19,9 +19,9 @@ def test_a_warm_model_computes_what_a_fresh_one_does(family: str, fixed_shapes: 
     seen: list[tuple[int, int]] = []
     shapes = warm._batcher.build
 
-    def build(blocks: Any) -> Any:
+    def build(blocks: Any, *cut: int) -> Any:
         seen.append((len(blocks), max(each.start + len(each.tokens) for each in blocks)))
-        return shapes(blocks)
+        return shapes(blocks, *cut)
 
     warm._batcher.build = build  # type: ignore[method-assign]
     warm.warm_up(largest=True)
