@@ -26,7 +26,7 @@ def with_bound(summary: Mapping[str, Any], devices: tuple[float, float, float] |
     """
     steps = summary.get("steps") or {}
     acceptance = alternating_acceptance(summary)
-    cost = devices[:2] if devices else verify_cost(steps.get("verify_ms", {}))
+    cost = devices[:2] if devices else verify_cost(steps.get("verify_ms", {}), steps.get("verify_steps", {}))
     draft_ms = devices[2] if devices else steps.get("draft_ms")
     if acceptance is None or cost is None or not draft_ms or summary["settings"]["concurrency"] > 1:
         return dict(summary)
@@ -96,15 +96,20 @@ def alternating_acceptance(summary: Mapping[str, Any]) -> float | None:
     return None
 
 
-def verify_cost(times: Mapping[str, float]) -> tuple[float, float] | None:
-    """Return milliseconds of a verify step alone, and of each proposal, by least squares; None if nothing was seen."""
-    points = [(int(k), ms) for k, ms in times.items()]
+def verify_cost(times: Mapping[str, float], counts: Mapping[str, int]) -> tuple[float, float] | None:
+    """Return milliseconds of a verify step alone, and of each proposal; None if nothing was seen.
+
+    `times` are by proposals, as are the `counts` of steps they are means of. The first is what was seen where there is
+    that, the second from least squares over all steps.
+    """
+    points = [(int(k), ms, counts.get(k, 1)) for k, ms in times.items()]
     if not points:
         return None
     alone = times.get("0")
     if len(points) == 1:
         return points[0][1], 0.0
-    middle, level = sum(k for k, _ in points) / len(points), sum(ms for _, ms in points) / len(points)
-    spread = sum((k - middle) ** 2 for k, _ in points)
-    slope = max(0.0, sum((k - middle) * (ms - level) for k, ms in points) / spread)
+    total = sum(count for *_, count in points)
+    middle, level = (sum(point[at] * point[2] for point in points) / total for at in (0, 1))
+    spread = sum(count * (k - middle) ** 2 for k, _, count in points)
+    slope = max(0.0, sum(count * (k - middle) * (ms - level) for k, ms, count in points) / spread)
     return (alone if alone is not None else level - slope * middle), slope

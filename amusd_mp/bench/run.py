@@ -20,7 +20,7 @@ from amusd_mp.bench.peer import assisted
 from amusd_mp.bench.placing import beside
 from amusd_mp.bench.prompts import BenchPrompt
 from amusd_mp.bench.records import Answer, together
-from amusd_mp.bench.watching import record
+from amusd_mp.bench.watching import Recorder
 from amusd_mp.bench.writers import NodeWriter, Task, Writer, as_text, has_template
 from amusd_mp.config import Deployment
 from amusd_mp.config.write import tables_of, to_toml
@@ -104,13 +104,6 @@ class Bench:
                     "compare; is there a draft node, and do the models fit together?"
                 ) from error
             found = await self._measured(client, status, stack)
-            if self._plan.timeline:
-                self._progress.phase("recording a timeline", 0)
-                title = f"{self._plan.name}: {status.model.name}"
-                files, found["steps"] = await record(client, self._plan.prompts[0], found["contenders"], title)
-                for name, content in files.items():
-                    self._folder.text(name, content)
-        del found["contenders"]
         self._folder.text("acceptance.svg", acceptance(found["rows"], f"{self._plan.name}: {status.model.name}"))
         self._folder.json("summary.json", found)
         return found
@@ -127,12 +120,13 @@ class Bench:
         best = [each for each in sweep if swept and each.lookahead == swept[0]["k"] and each.lookahead != plan.fixed]
         nodes = [alone, *fixed, *best, main]
         writers: list[Writer] = [*nodes, *peers]
+        recorder = Recorder(client, nodes, plan.repeats * len(plan.prompts)) if plan.timeline else None
         measurement = Measurement(
             writers,
             plan.prompts,
             plan.repeats,
             plan.concurrency,
-            prime=lambda prompt: self._prime(client, prompt),
+            prime=lambda prompt: self._prime(client, prompt, recorder),
             on_answer=self._keep,
         )
         self._progress.phase("measuring", measurement.total)
@@ -153,8 +147,17 @@ class Bench:
             "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
             "differences": [await self._explained(client, each, measurement.answers[alone.label]) for each in other],
             "framework": await self._framework(client, main),
-            "contenders": nodes,
+            **({} if recorder is None else {"steps": await self._recorded(recorder, status)}),
         }
+
+    async def _recorded(self, recorder: Recorder, status: StatusReport) -> dict[str, Any]:
+        """Write trace and pictures, and return the step times and shares behind them."""
+        self._progress.phase("drawing the timeline", 0)
+        title = f"{self._plan.name}: {status.model.name}"
+        files, steps = await recorder.results(self._plan.prompts[0], title)
+        for name, content in files.items():
+            self._folder.text(name, content)
+        return steps
 
     @staticmethod
     def _agreement(measurement: Measurement, fixed: Sequence[NodeWriter], main: Writer) -> list[str]:
@@ -187,8 +190,10 @@ class Bench:
             found.append({"k": writer.lookahead, "ms_per_token": 1e3 * sum(trial.walls[writer.label]) / tokens})
         return sorted(found, key=lambda each: each["ms_per_token"])
 
-    async def _prime(self, client: Client, prompt: BenchPrompt) -> None:
+    async def _prime(self, client: Client, prompt: BenchPrompt, recorder: Recorder | None) -> None:
         """Have the prompt computed once, so that its prefill falls to no contender in particular."""
+        if recorder is not None:
+            await recorder.between(prompt)
         task = replace(self._plan.task, max_tokens=1)
         first = replace(prompt, turns=prompt.turns[:1])
         await NodeWriter(client, task, Strategy.AUTOREGRESSIVE).answer(first, 0)

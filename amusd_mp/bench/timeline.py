@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 from amusd_mp.core.messages import StepTrace, TraceEntry
@@ -167,7 +167,11 @@ def figures(timeline: Timeline) -> dict[str, float]:
 
 
 def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
-    """Return median milliseconds of a verify step by its tokens after the first, and of a draft step for one guess."""
+    """Return mean milliseconds of a verify step by its tokens after the first, and of a draft step for one guess.
+
+    `verify_steps` tells how many of each there were. Means, because a step that took longer by chance took it from the
+    measurement, too.
+    """
     verify: dict[int, list[float]] = {}
     draft: list[float] = []
     for timeline in timelines:
@@ -182,6 +186,7 @@ def step_times(timelines: Sequence[Timeline]) -> dict[str, Any]:
             and (step.entries[0].fed == 1 or step.entries[0].beside)
         ]
     return {
-        "verify_ms": {str(k): median(times) for k, times in sorted(verify.items())},
-        "draft_ms": median(draft) if draft else None,
+        "verify_ms": {str(k): fmean(times) for k, times in sorted(verify.items())},
+        "verify_steps": {str(k): len(times) for k, times in sorted(verify.items())},
+        "draft_ms": fmean(draft) if draft else None,
     }

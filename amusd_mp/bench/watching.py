@@ -1,6 +1,7 @@
-"""Having one prompt answered under each contender while its steps are told, for the trace and the picture.
+"""Having prompts answered under each contender while their steps are told: for the trace, the pictures, step times.
 
-A pass of its own after the measurement, because telling steps costs something.
+Apart from what is measured, because telling steps costs something; but between the measured prompts, because a
+machine's speed changes within minutes, and step times of another minute would be those of another machine.
 """
 
 from __future__ import annotations
@@ -27,30 +28,63 @@ STEPS_SHOWN: Final = 14
 """Steps of the verify model alone that the picture is as long as."""
 
 TOKENS: Final = 96
-"""At most so many tokens of each contender are watched: enough for a picture and for medians of step times."""
+"""At most so many tokens of each contender are watched: enough for a picture and for means of step times."""
+
+RECORDINGS: Final = 8
+"""Prompts at most that are recorded in a run, spread over all of it."""
 
 
-async def record(
-    client: Client, prompt: BenchPrompt, writers: Sequence[NodeWriter], title: str
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the files of a trace and its pictures, and what they show: step times, busy shares by contender."""
-    timelines: dict[str, Timeline] = {}
-    for writer in writers:
-        steps = await _watched(client, writer, replace(prompt, turns=prompt.turns[:1]))
-        told = [step for step in steps if step.entries]
-        if told:
-            timelines[writer.label] = arrange(told, told[-1].entries[0].sequence)
-    if not timelines:
-        return {}, {}
-    times = step_times(list(timelines.values()))
-    shown = {label: timeline for label, timeline in timelines.items() if timeline.draft}
-    alone = times["verify_ms"].get("0") or max(times["verify_ms"].values(), default=1.0)
-    files = {
-        "trace.json": trace(timelines),
-        "timeline.svg": draw(shown, title, STEPS_SHOWN * alone / 1e3),
-        "tokens.svg": tokens_over_time(timelines, title),
-    }
-    return files, {**times, "busy": {label: figures(timeline) for label, timeline in timelines.items()}}
+class Recorder:
+    """Keeps the timelines of some prompts under each contender. `blocks`: how many the measurement has."""
+
+    def __init__(self, client: Client, writers: Sequence[NodeWriter], blocks: int) -> None:
+        self._client = client
+        self._writers = writers
+        every = max(1, blocks // RECORDINGS)
+        self._due = set(range(every // 2, blocks, every))
+        self._blocks = 0
+        self._recordings: list[dict[str, Timeline]] = []
+
+    def __repr__(self) -> str:
+        return f"<Recorder {len(self._recordings)} prompts>"
+
+    async def between(self, prompt: BenchPrompt) -> None:
+        """Record a prompt that is measured next, if it is time again."""
+        if self._blocks in self._due:
+            await self.record(prompt)
+        self._blocks += 1
+
+    async def record(self, prompt: BenchPrompt) -> None:
+        """Have a prompt's first turn answered under each contender and keep what was told."""
+        first = replace(prompt, turns=prompt.turns[:1])
+        timelines: dict[str, Timeline] = {}
+        for writer in self._writers:
+            told = [step for step in await _watched(self._client, writer, first) if step.entries]
+            if told:
+                timelines[writer.label] = arrange(told, told[-1].entries[0].sequence)
+        if timelines:
+            self._recordings.append(timelines)
+
+    async def results(self, prompt: BenchPrompt, title: str) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the files of a trace and its pictures, and what they show: step times, busy shares by contender.
+
+        Trace and pictures are of the first prompt recorded, step times of all. `prompt` is recorded if none was.
+        """
+        if not self._recordings:
+            await self.record(prompt)
+        if not self._recordings:
+            return {}, {}
+        timelines = self._recordings[0]
+        times = step_times([each for found in self._recordings for each in found.values()])
+        shown = {label: timeline for label, timeline in timelines.items() if timeline.draft}
+        alone = times["verify_ms"].get("0") or max(times["verify_ms"].values(), default=1.0)
+        files = {
+            "trace.json": trace(timelines),
+            "timeline.svg": draw(shown, title, STEPS_SHOWN * alone / 1e3),
+            "tokens.svg": tokens_over_time(timelines, title),
+        }
+        busy = {label: figures(timeline) for label, timeline in timelines.items()}
+        return files, {**times, "recorded": len(self._recordings), "busy": busy}
 
 
 async def _watched(client: Client, writer: NodeWriter, prompt: BenchPrompt) -> list[StepTrace]:

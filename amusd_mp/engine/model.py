@@ -32,6 +32,9 @@ BUCKET: Final = 128
 """Slots shown to the attention come in multiples of this. A new shape has its kernels made anew, at each of a CPU's
 steps: 3 to 7 ms of 30 for the padded bundled pair in bfloat16. What is shown too much is masked, and weighs nothing."""
 
+TIGHT_BUCKET: Final = 64
+"""The same for a tight cache, whose width seldom changes; then it is copied (20 ms for 102 small layers of 8 rows)."""
+
 FREE: Final = 64
 """Tokens that should cost a GPU little more than one (not measured): it reads weights for longer than it computes with
 them. Packing takes some launches per layer, so blocks padded to no more than this stay as they are there."""
@@ -53,7 +56,7 @@ class SlotModel:
         *,
         fixed_shapes: bool = False,
         pack_above: int | None = None,
-        bucket: int = BUCKET,
+        bucket: int | None = None,
     ) -> None:
         """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet.
 
@@ -67,6 +70,7 @@ class SlotModel:
         # Only our attention rounds the same whatever the shape; sdpa needs shapes to come from a small set.
         few = fixed_shapes or card.attention != "slot"
         tight = not few and net.device.type == "cpu"
+        bucket = bucket or (TIGHT_BUCKET if tight else BUCKET)
         self._cache = SlotCache(layer_count(net.config), rows, card.max_length, bucket=bucket, tight=tight)
         self._rows = Rows(rows, card.max_length, self._vocabulary)
         self._batcher = Batcher(

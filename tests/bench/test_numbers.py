@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amusd_mp.bench.bound import completed
+from amusd_mp.bench.bound import completed, verify_cost
 from amusd_mp.bench.differences import Difference, differences
 from amusd_mp.bench.records import Answer, Turn, together, yields
 from amusd_mp.bench.statistics import Cost, bootstrap, mean_speed_up, spread, total_speed_up
@@ -110,6 +110,15 @@ def test_runs_stand_beside_each_other() -> None:
     found = list(beside([summary("one"), summary("two")], columns))
     assert found[0].startswith("[1] one: ")
     assert found[-1].split() == ["amusd", *["250.00", "ms,", "4.00x", "(4.00-4.00)"] * 2]
+
+
+def test_the_cost_of_a_step_weighs_what_was_seen_often() -> None:
+    assert verify_cost({"0": 20.0, "2": 22.0, "4": 24.0}, {"0": 50, "2": 30, "4": 20}) == pytest.approx((20.0, 1.0))
+    alone, slope = verify_cost({"0": 20.0, "4": 24.0, "9": 90.0}, {"0": 1000, "4": 1000, "9": 1}) or (0.0, 0.0)
+    assert alone == 20.0
+    assert slope < 1.1, "one step that was disturbed says little"
+    assert verify_cost({"3": 25.0}, {"3": 7}) == (25.0, 0.0)
+    assert verify_cost({}, {}) is None
 
 
 def test_agreement_is_what_was_seen_and_drawn_only_where_nothing_was() -> None:

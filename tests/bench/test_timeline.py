@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +12,10 @@ import pytest
 from amusd_mp.bench.curves import acceptance, tokens_over_time
 from amusd_mp.bench.perfetto import trace
 from amusd_mp.bench.picture import draw
+from amusd_mp.bench.prompts import BenchPrompt
 from amusd_mp.bench.timeline import Fate, Flow, Timeline, arrange, figures, step_times
+from amusd_mp.bench.watching import RECORDINGS, Recorder
+from amusd_mp.client.client import Client
 from amusd_mp.core.messages import StepTrace, TraceEntry
 
 AHEAD = 100.0
@@ -107,7 +112,27 @@ def test_shares_of_the_time_are_of_the_whole() -> None:
 def test_step_times_are_by_proposals() -> None:
     found = step_times([example()])
     assert found["verify_ms"] == {"0": pytest.approx(30.0), "2": pytest.approx(30.0)}
+    assert found["verify_steps"] == {"0": 1, "2": 1}
     assert found["draft_ms"] == pytest.approx(10.0)
+
+
+def test_a_few_prompts_from_all_over_the_run_are_recorded() -> None:
+    class Noted(Recorder):
+        async def record(self, prompt: BenchPrompt) -> None:
+            noted.append(prompt.id)
+
+    async def recorded(blocks: int) -> list[str]:
+        noted.clear()
+        recorder = Noted(cast(Client, None), [], blocks)
+        for number in range(blocks):
+            await recorder.between(BenchPrompt(str(number), ("?",)))
+        return list(noted)
+
+    noted: list[str] = []
+    assert asyncio.run(recorded(3)) == ["0", "1", "2"]
+    many = asyncio.run(recorded(144))
+    assert many == [str(number) for number in range(9, 144, 18)]
+    assert len(many) == RECORDINGS
 
 
 def test_the_trace_has_a_process_per_node_and_arrows() -> None:
