@@ -110,12 +110,14 @@ class Curve:
     """Seconds by k, proposals per row, of steps of so many rows: running means, and a curve made when asked for.
 
     A mean of enough readings speaks for itself. Else it is a mean over all, less by half for each token of difference,
-    each moved by what the line says of the tokens between. One reading may be anything.
+    each moved by what the line says of the tokens between. One reading may be anything. A mean of many readings moves
+    little with one more, so the curve is made anew once some have come: making it is 40 % of a draft's planning.
     """
 
     SMOOTHING = 0.1
     ENOUGH = 4  # readings that speak for themselves
     OUTLIER = 1.5  # times what was expected: no reading counts for more
+    LATE = 8  # readings of such means after which the curve is made anew
     AGAIN = 4  # steps after which a first reading is checked; so many times more after each further one
     RARELY = 4  # times that it becomes so many times more: 256 steps
 
@@ -127,6 +129,7 @@ class Curve:
         self._means: list[float] = [0.0]
         self._readings: list[int] = [0]
         self._curve: list[float] = []
+        self._news = 0  # readings since it was made
 
     def due(self, k: int) -> bool:
         """Return whether steps with k proposals for each row have not been measured for too long."""
@@ -148,12 +151,14 @@ class Curve:
         self._readings[k] = readings + 1
         self._means[k] += max(self.SMOOTHING, 1 / (readings + 1)) * (seconds - mean)
         self._line.move(self._tokens(k), (readings, readings + 1), (mean, self._means[k]))
-        self._curve = []
+        self._news += 1
+        if readings * self.SMOOTHING < 1 or self._news >= self.LATE:
+            self._curve = []
 
     def at(self, k: int) -> float:
         """Return the expected seconds of a step with k proposals for each row. Something was measured."""
         if k >= len(self._curve):
-            self._curve = self._fit(k + BEYOND)
+            self._curve, self._news = self._fit(k + BEYOND), 0
         return self._curve[k]
 
     def upto(self, most: int) -> list[float]:

@@ -36,6 +36,19 @@ def test_one_outlier_moves_a_cost_little() -> None:
     assert costs.estimate(1, 9) == pytest.approx(0.022, rel=0.05), "the first of its kind counts among its neighbours"
 
 
+def test_what_is_well_known_follows_within_a_few_readings_and_news_at_once() -> None:
+    costs = StepCosts()
+    for _ in range(30):
+        costs.observe(1, 0, 0.010)
+    assert costs.estimate(1, 0) == pytest.approx(0.010)
+    for _ in range(Curve.LATE):
+        costs.observe(1, 0, 0.014)
+        costs.estimate(1, 0)
+    assert 0.012 < (costs.estimate(1, 0) or 0.0) < 0.014
+    costs.observe(1, 2, 0.030)
+    assert costs.estimate(1, 2) == pytest.approx(0.030)
+
+
 def test_a_rare_k_is_judged_by_those_around_it() -> None:
     costs = StepCosts()
     for k, seconds in ((0, 0.010), (2, 0.012), (4, 0.014)):
