@@ -33,8 +33,11 @@ AGAIN: Final = 0.01
 """Seconds between attempts at that."""
 
 FAILED: Final = "failed_handshake"
-FAILURES: Final = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+FAILURES: Final = zmq.Event.HANDSHAKE_FAILED_PROTOCOL
 """Handshakes that fail before the door is asked: other security, another key than ours, or no ZeroMQ at all."""
+
+SILENT: Final = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+"""What gave up without a word: beside keys somebody without any; without keys only a client that was gone so soon."""
 
 
 class ZeromqListener(ZeromqEndpoint, Listener):
@@ -54,8 +57,9 @@ class ZeromqListener(ZeromqEndpoint, Listener):
             zmq.ROUTER, limit=self._options.max_request, queue=QUEUE, on_frames=self._on_request
         )
         self._control.pause()  # nothing is read before there is a handler for it, and room
+        failures = FAILURES if self._options.credentials is None else FAILURES | SILENT
         for pump in (self._control, self._pub, self._sub):
-            self._sockets.monitor(pump, FAILURES, self._on_failed_handshake)
+            self._sockets.monitor(pump, failures, self._on_failed_handshake)
 
     @property
     def denied(self) -> Mapping[str, int]:

@@ -272,3 +272,14 @@ async def test_a_message_of_too_many_frames_is_let_go_and_counted(place: Place) 
         assert place.listener.refused == 2
     finally:
         context.destroy(linger=0)
+
+
+async def test_clients_that_are_gone_at_once_are_not_counted_as_denied(url: str) -> None:
+    async with await listen(url) as listener:
+        listener.serve(tell)
+        for _ in range(20):
+            async with await dial(listener.url) as brief:
+                await brief.attach(listener.endpoints)
+        async with await dial(listener.url) as dialer:
+            await dialer.request(b"", DEADLINE)
+        assert not listener.denied
