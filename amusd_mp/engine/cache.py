@@ -70,12 +70,13 @@ class SlotCache(Cache):
         """Make room for a pass over slots before `stop` and return how many to show it.
 
         `kept` is the length of the longest row that must not be lost. A tight cache is shown whole unless more than
-        half of it would be for nothing; it gets narrower only then, so it is seldom laid out anew.
+        half of it would be for nothing. It gets narrower only if that is so of all rows and a bucket more: laying out
+        anew takes as long as some steps, and rollbacks go to and fro.
         """
         if not self.tight:
             return min(_up(stop, self._bucket), self.length)
         needed = _up(max(stop, kept) + 1, self._bucket)
-        if needed > self.width or 2 * needed <= self.width:
+        if needed > self.width or 2 * needed + self._bucket <= self.width:
             self._lay_out(needed)
         shown = _up(stop + 1, self._bucket)
         return shown if 2 * shown < self.width else self.width

@@ -43,13 +43,18 @@ def test_the_width_follows_what_is_held() -> None:
     assert cache.fit(25, 0) == 48, "not half of it is for nothing"
     assert cache.fit(5, 30) == 8, "long rows are kept and a short one is shown what it needs"
     assert cache.width == 48
-    assert cache.fit(5, 20) == 8
-    assert cache.width == 24
+    assert cache.fit(5, 15) == 16
+    assert cache.width == 16
+
+
+def test_a_rollback_lays_nothing_out_anew() -> None:
+    cache = filled(8)
+    assert [cache.fit(stop, 0) for stop in (7, 8, 7, 9)] == [8, 16, 16, 16]
 
 
 def test_what_rows_hold_goes_along() -> None:
     cache = filled(8)
-    for needed in (30, 17, 8, 40):
+    for needed in (30, 7, 17, 40):
         cache.fit(needed, 0)
         for row in range(ROWS):
             assert keys(cache)[row, :, :7, 0].tolist() == [[100.0 * row + slot for slot in range(7)]] * HEADS
