@@ -34,10 +34,11 @@ AGAIN: Final = 0.01
 
 FAILED: Final = "failed_handshake"
 FAILURES: Final = zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-"""Handshakes that fail before the door is asked: other security, another key than ours, or no ZeroMQ at all."""
+"""Handshakes that fail before the door is asked: other security, another key than ours."""
 
 SILENT: Final = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-"""What gave up without a word: beside keys somebody without any; without keys only a client that was gone so soon."""
+"""Those that just end. Where keys are asked for, that is somebody without any, or no ZeroMQ at all; where none are, it
+is nearly always a client of ours that was gone so soon, and nobody was denied anything."""
 
 
 class ZeromqListener(ZeromqEndpoint, Listener):
