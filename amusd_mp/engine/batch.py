@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from amusd_mp.engine.cache import Placement
 from amusd_mp.engine.masks import Mask, Masks
 from amusd_mp.engine.packing import Packing
 from amusd_mp.engine.rows import ancestors, depths, is_chain
+
+NARROW: Final = 8
+"""Tokens of a block up to which computing a row for nothing is quicker than copying one."""
 
 
 @dataclass(slots=True)
@@ -48,7 +52,8 @@ class Batcher:
     fixed_rows: 0, or the cache's rows: every batch then has them all, those without a block as padding, and columns
                 (of blocks, and of logits) come in powers of two. Few shapes, so few ways to round.
     pack_above: pack ragged blocks where padded ones had more tokens than this; None where the attention cannot.
-    fill:       read rows that lie between those asked for, too, where copying the latter would take longer.
+    fill:       read rows that lie between those asked for, too, where copying the latter would take longer: of narrow
+                blocks, and where whole rows are shown.
     """
 
     def __init__(
@@ -69,7 +74,6 @@ class Batcher:
         self._fill = fill and pack_above is not None
         self._idle = [_idle(row) for row in range(fixed_rows)]
         self._line = torch.arange(slots, device=device)[None]  # [1, slots]: slots, and positions of settled slots
-        self._all = torch.ones(1, 1, 1, slots, dtype=torch.bool, device=device)  # a lone token sees all before it
 
     @property
     def packs(self) -> bool:
@@ -87,17 +91,15 @@ class Batcher:
             blocks = [*blocks, *(idle for idle in self._idle if idle.row not in taken)]
         if len(blocks) == 1 and len(blocks[0].tokens) == width and is_chain(blocks[0]):
             return self._single(blocks[0], used, keep)
-        if self._fill:
+        if self._fill and width <= NARROW and used > trash:
             blocks = _filled(blocks)
         return self._ragged(blocks, used, trash, keep, width)
 
     def _single(self, block: Block, used: int, keep: int) -> Batch:
-        # The common step of a lone sequence; everything but the ids is a view of a constant.
+        # The common step of a lone sequence; everything but ids and mask is a view of a constant.
         positions = self._line[:, block.start : block.start + len(block.tokens)]
         place = Placement(slice(block.row, block.row + 1), positions, used)
         ids = torch.tensor((block.tokens,), device=self._device)
-        if len(block.tokens) == 1 and used == block.start + 1 and not self._masks.positional:
-            return Batch(ids, positions, self._all[:, :, :, :used], place, keep, [0])
         key = self._line[:, :used]
         mask = self._masks.build(key[:, None] <= positions[:, :, None], positions, key)
         return Batch(ids, positions, mask, place, keep, [0])
@@ -173,8 +175,8 @@ def _idle(row: int) -> Block:
 def _filled(blocks: Sequence[Block]) -> Sequence[Block]:
     """Return the blocks with idle ones for rows between theirs, unless there were more of these than of those.
 
-    A row more takes 3 us of a layer's attention on one core of an AMD EPYC (Zen 5; 256 slots, two heads of 64), copying
-    one 5 us.
+    With one token for each, a row more takes 3 us of a layer's attention on one core of an AMD EPYC (Zen 5; 256 slots,
+    two heads of 64), copying one 5 us.
     """
     rows = {block.row for block in blocks}
     span = range(min(rows), max(rows) + 1)

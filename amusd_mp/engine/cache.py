@@ -1,12 +1,13 @@
 """The key/value cache: tensors [rows, heads, width, dim], written wherever a batch says.
 
 A row belongs to one sequence, a slot to one fed token. The last slot of each row is the trash slot: padding writes
-there and nobody reads it. Rollback is the caller reusing slots. The cache does not know positions, windows or trees:
+there and nobody looks. Rollback is the caller reusing slots. The cache does not know positions, windows or trees:
 `Placement` says where to write and how much to show, the mask says what of it counts.
 
 A *loose* cache is as wide as the longest sequence from the start: nothing in it moves while the model lives, addresses
-stay fixed, a pass reads a part of each row. A *tight* one is as wide as what it holds, and a pass reads whole rows:
-where a CPU multiplies in bfloat16, torch copies whatever has gaps between heads or rows, at every layer of every step.
+stay fixed, a pass reads a part of each row. A *tight* one is about as wide as what it holds, so that a pass can read
+whole rows: where a CPU multiplies in bfloat16, torch copies whatever has gaps between heads or rows, at every layer of
+every step.
 """
 
 from __future__ import annotations
@@ -76,18 +77,21 @@ class SlotCache(Cache):
         if not self.tight:
             return min(_up(stop, self._bucket), self.length)
         needed = _up(max(stop, kept) + 1, self._bucket)
-        if needed > self.width or 2 * needed + self._bucket <= self.width:
+        if needed > self.width:
+            ample = _up(self.width + self.width // 8, self._bucket)  # so a long sequence is not copied at each bucket
+            self._lay_out(max(needed, min(ample, self.widest)))
+        elif 2 * needed + self._bucket <= self.width:
             self._lay_out(needed)
         shown = _up(stop + 1, self._bucket)
         return shown if 2 * shown < self.width else self.width
 
     def _lay_out(self, width: int) -> None:
         """Change the width and take along what fits."""
-        self._origins.clear()
-        self.width = width
         for layer in self.layers:
             if isinstance(layer, SlotLayer) and layer.keys is not None and layer.values is not None:
                 layer.keys, layer.values = _widened(layer.keys, width), _widened(layer.values, width)
+        self._origins.clear()
+        self.width = width
 
     def flat(self, heads: int, device: torch.device) -> Tensor:
         """Return where each (row, head, token) of the batch lies in a layer seen as [rows * heads * slots, dim]."""

@@ -29,8 +29,8 @@ from amusd_mp.engine.sampling import choose
 from amusd_mp.engine.wanted import Wanted
 
 BUCKET: Final = 128
-"""Slots shown to the attention come in multiples of this. A new shape has its kernels made anew, at each of a CPU's
-steps: 3 to 7 ms of 30 for the padded bundled pair in bfloat16. What is shown too much is masked, and weighs nothing."""
+"""Slots shown to the attention come in multiples of this; what is shown too much is masked, and weighs nothing. sdpa's
+rounding needs it, and a new shape may take a device time at first (on a CPU 3 to 7 ms of a step of 30, in bfloat16)."""
 
 TIGHT_BUCKET: Final = 64
 """The same for a tight cache, whose width seldom changes; then it is copied (20 ms for 102 small layers of 8 rows)."""
@@ -57,11 +57,13 @@ class SlotModel:
         fixed_shapes: bool = False,
         pack_above: int | None = None,
         bucket: int | None = None,
+        tight: bool | None = None,
     ) -> None:
         """Wrap a model that is in evaluation mode on its device, with its attention set. Takes no memory yet.
 
         `fixed_shapes` lets every pass have one of few shapes, whatever else is being served (`Batcher`). `pack_above`:
-        the padded tokens up to which ragged blocks are not packed, if not what suits the device.
+        the padded tokens up to which ragged blocks are not packed; `tight` and `bucket`: how the cache lies
+        (`SlotCache`). Each, if not what suits the device.
         """
         self._net: PreTrainedModel | None = net
         self._card = card
@@ -69,7 +71,7 @@ class SlotModel:
         self._vocabulary = card.fingerprint.vocabulary
         # Only our attention rounds the same whatever the shape; sdpa needs shapes to come from a small set.
         few = fixed_shapes or card.attention != "slot"
-        tight = not few and net.device.type == "cpu"
+        tight = not few and net.device.type == "cpu" if tight is None else tight
         bucket = bucket or (TIGHT_BUCKET if tight else BUCKET)
         self._cache = SlotCache(layer_count(net.config), rows, card.max_length, bucket=bucket, tight=tight)
         self._rows = Rows(rows, card.max_length, self._vocabulary)

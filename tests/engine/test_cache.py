@@ -52,6 +52,17 @@ def test_a_rollback_lays_nothing_out_anew() -> None:
     assert [cache.fit(stop, 0) for stop in (7, 8, 7, 9)] == [8, 16, 16, 16]
 
 
+def test_a_long_sequence_is_copied_a_few_times_only() -> None:
+    cache = SlotCache(1, ROWS, 4096, bucket=64, tight=True)
+    widths = {cache.width: None}
+    for stop in range(1, 4097):
+        cache.fit(stop, stop - 1)
+        assert stop < cache.width <= cache.widest
+        widths[cache.width] = None
+    assert len(widths) < 25
+    assert list(widths) == sorted(widths)
+
+
 def test_what_rows_hold_goes_along() -> None:
     cache = filled(8)
     for needed in (30, 7, 17, 40):
@@ -98,10 +109,12 @@ def test_rows_between_are_read_along_where_that_is_quicker(family: str, tiny: An
         got = model.score(Step(0, tuple(block(row, 0, prompts[row], picks=1) for row in rows)))
         for logits, row in zip(got, rows, strict=True):
             assert torch.allclose(logits, small.truth(prompts[row], 1)[0], atol=1e-4)
-    first, far, all_three = placed
+    model.score(Step(0, (block(0, 0, tuple(range(3, 20))), block(2, 0, (8,)))))
+    first, far, all_three, wide = placed
     assert first == slice(0, 3)
     assert isinstance(far, Tensor), "four rows for nothing beside two"
     assert all_three == slice(0, 6)
+    assert isinstance(wide, Tensor), "seventeen tokens for nothing"
 
 
 def test_in_low_precision_no_bit_depends_on_the_width(tiny: Any, block: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from amusd_mp.core.step import Block, Step
+from amusd_mp.engine.model import FREE, SlotModel
 from amusd_mp.engine.rows import ancestors
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "gpt2", "opt", "gpt_neox", "phi", "mixtral")
@@ -80,7 +81,17 @@ def test_a_random_script_gives_the_logits_of_fresh_forward_passes(
     family: str, dtype: str, tiny: Any, block: Any
 ) -> None:
     small = tiny(family, dtype)
-    model = small.model(ROWS)
+    _check(small, small.model(ROWS), family, dtype, block)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_it_does_with_the_cache_as_a_gpu_has_it(family: str, tiny: Any, block: Any) -> None:
+    small = tiny(family)
+    model = SlotModel(small.net, small.card, ROWS, tight=False, pack_above=FREE)
+    _check(small, model, family, "float32", block)
+
+
+def _check(small: Any, model: SlotModel, family: str, dtype: str, block: Any) -> None:
     script = Script(hash_free_seed(family), block)
     worst, longest, compared = 0.0, 0, 0
     for number in range(16):

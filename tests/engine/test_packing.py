@@ -25,10 +25,17 @@ def test_a_line_and_a_rectangle_lead_back_to_each_other() -> None:
     assert spread[:, 0, :, 0].tolist() == [[10, 10, 11], [10, 10, 20], [30, 31, 32]]
 
 
+@pytest.mark.parametrize(
+    "like",
+    [{"bucket": 8}, {"tight": False, "pack_above": 8}, {"tight": False, "bucket": 8}],
+    ids=["as on a CPU", "as on a GPU", "neither"],
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ragged_blocks_of_any_rows_give_the_logits_of_plain_passes(family: str, tiny: Any, block: Any) -> None:
+def test_ragged_blocks_of_any_rows_give_the_logits_of_plain_passes(
+    family: str, like: dict[str, Any], tiny: Any, block: Any
+) -> None:
     small = tiny(family)
-    model = SlotModel(small.net, small.card, 5)
+    model = SlotModel(small.net, small.card, 5, **like)
     draw = random.Random(7)
     held: dict[int, tuple[int, ...]] = {}
     for number in range(15):
