@@ -1,6 +1,6 @@
 """Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
 
-Step times are those of the recorded timeline. Which tokens the draft guesses is taken from alternating's rounds on the
+Step times are those of the recorded prompts. Which tokens the draft guesses is taken from alternating's rounds on the
 same prompts, token by token, and where those found a wrong guess, whether its runner-up was right is taken from the
 main contender's steps; what nobody looked at is drawn, as likely as it was elsewhere. The simulated draft's confidence
 tells nothing. How far the rest carries shows in the strategies that have nothing to decide (autoregressive and
@@ -99,17 +99,17 @@ def alternating_acceptance(summary: Mapping[str, Any]) -> float | None:
 def verify_cost(times: Mapping[str, float], counts: Mapping[str, int]) -> tuple[float, float] | None:
     """Return milliseconds of a verify step alone, and of each proposal; None if nothing was seen.
 
-    `times` are by proposals, as are the `counts` of steps they are means of. The first is what was seen where there is
-    that, the second from least squares over all steps.
+    `times` are by proposals, as are the `counts` of steps they are means of. Least squares over all steps, through the
+    mean of those without proposals where there were any.
     """
     points = [(int(k), ms, counts.get(k, 1)) for k, ms in times.items()]
     if not points:
         return None
-    alone = times.get("0")
-    if len(points) == 1:
-        return points[0][1], 0.0
     total = sum(count for *_, count in points)
     middle, level = (sum(point[at] * point[2] for point in points) / total for at in (0, 1))
+    if "0" in times:
+        middle, level = 0.0, times["0"]  # a line through what was seen
     spread = sum(count * (k - middle) ** 2 for k, _, count in points)
-    slope = max(0.0, sum(count * (k - middle) * (ms - level) for k, ms, count in points) / spread)
-    return (alone if alone is not None else level - slope * middle), slope
+    slant = sum(count * (k - middle) * (ms - level) for k, ms, count in points)
+    slope = max(0.0, slant / spread) if spread else 0.0
+    return level - slope * middle, slope

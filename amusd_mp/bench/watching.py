@@ -1,12 +1,13 @@
 """Having prompts answered under each contender while their steps are told: for the trace, the pictures, step times.
 
-Apart from what is measured, because telling steps costs something; but between the measured prompts, because a
-machine's speed changes within minutes, and step times of another minute would be those of another machine.
+Apart from what is measured, because telling steps costs something until the nodes have noticed that nobody watches; but
+between the measured prompts, because a machine's speed changes within minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -15,14 +16,17 @@ from amusd_mp.bench.curves import tokens_over_time
 from amusd_mp.bench.perfetto import trace
 from amusd_mp.bench.picture import draw
 from amusd_mp.bench.prompts import BenchPrompt
-from amusd_mp.bench.timeline import Timeline, arrange, figures, step_times
+from amusd_mp.bench.timeline import VERIFY, Timeline, arrange, figures, step_times
 from amusd_mp.bench.writers import NodeWriter
 from amusd_mp.core import limits
+from amusd_mp.errors import AmusdError
 from amusd_mp.tasks import task_group
 
 if TYPE_CHECKING:
     from amusd_mp.client.client import Client
     from amusd_mp.core.messages import StepTrace
+
+log = logging.getLogger(__name__)
 
 STEPS_SHOWN: Final = 14
 """Steps of the verify model alone that the picture is as long as."""
@@ -33,6 +37,9 @@ TOKENS: Final = 96
 RECORDINGS: Final = 8
 """Prompts at most that are recorded in a run, spread over all of it."""
 
+UNWATCHED: Final = 2 * limits.WATCH + limits.BEAT
+"""Seconds until no node tells its steps any more: the verify node first, then drafts, which learn from its beats."""
+
 
 class Recorder:
     """Keeps the timelines of some prompts under each contender. `blocks`: how many the measurement has."""
@@ -40,7 +47,7 @@ class Recorder:
     def __init__(self, client: Client, writers: Sequence[NodeWriter], blocks: int) -> None:
         self._client = client
         self._writers = writers
-        every = max(1, blocks // RECORDINGS)
+        every = max(1, -(-blocks // RECORDINGS))
         self._due = set(range(every // 2, blocks, every))
         self._blocks = 0
         self._recordings: list[dict[str, Timeline]] = []
@@ -49,10 +56,15 @@ class Recorder:
         return f"<Recorder {len(self._recordings)} prompts>"
 
     async def between(self, prompt: BenchPrompt) -> None:
-        """Record a prompt that is measured next, if it is time again."""
-        if self._blocks in self._due:
-            await self.record(prompt)
+        """Record a prompt that is measured next, if it is time again; what cannot be recorded is left out."""
         self._blocks += 1
+        if self._blocks - 1 not in self._due:
+            return
+        try:
+            await self.record(prompt)
+        except (AmusdError, ValueError) as error:
+            log.warning("prompt %s was not recorded: %s", prompt.id, error)
+        await asyncio.sleep(UNWATCHED)
 
     async def record(self, prompt: BenchPrompt) -> None:
         """Have a prompt's first turn answered under each contender and keep what was told."""
@@ -60,15 +72,16 @@ class Recorder:
         timelines: dict[str, Timeline] = {}
         for writer in self._writers:
             told = [step for step in await _watched(self._client, writer, first) if step.entries]
-            if told:
-                timelines[writer.label] = arrange(told, told[-1].entries[0].sequence)
+            decided = [step for step in told if step.role == VERIFY]
+            if decided:
+                timelines[writer.label] = arrange(told, decided[-1].entries[0].sequence)
         if timelines:
             self._recordings.append(timelines)
 
     async def results(self, prompt: BenchPrompt, title: str) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the files of a trace and its pictures, and what they show: step times, busy shares by contender.
 
-        Trace and pictures are of the first prompt recorded, step times of all. `prompt` is recorded if none was.
+        Trace, pictures and shares are of the first prompt recorded, step times of all. If none was, `prompt` is now.
         """
         if not self._recordings:
             await self.record(prompt)

@@ -116,10 +116,13 @@ def test_step_times_are_by_proposals() -> None:
     assert found["draft_ms"] == pytest.approx(10.0)
 
 
-def test_a_few_prompts_from_all_over_the_run_are_recorded() -> None:
+def test_a_few_prompts_from_all_over_the_run_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amusd_mp.bench.watching.UNWATCHED", 0.0)
+
     class Noted(Recorder):
         async def record(self, prompt: BenchPrompt) -> None:
             noted.append(prompt.id)
+            raise ValueError("one that fails must not end the measurement")
 
     async def recorded(blocks: int) -> list[str]:
         noted.clear()
@@ -133,6 +136,7 @@ def test_a_few_prompts_from_all_over_the_run_are_recorded() -> None:
     many = asyncio.run(recorded(144))
     assert many == [str(number) for number in range(9, 144, 18)]
     assert len(many) == RECORDINGS
+    assert all(RECORDINGS // 2 <= len(asyncio.run(recorded(blocks))) <= RECORDINGS for blocks in range(8, 40))
 
 
 def test_the_trace_has_a_process_per_node_and_arrows() -> None:
