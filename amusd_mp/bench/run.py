@@ -126,7 +126,7 @@ class Bench:
             plan.prompts,
             plan.repeats,
             plan.concurrency,
-            prime=lambda prompt: self._prime(client, prompt, recorder),
+            prime=lambda prompt: self._before(client, prompt, recorder),
             on_answer=self._keep,
         )
         self._progress.phase("measuring", measurement.total)
@@ -190,8 +190,8 @@ class Bench:
             found.append({"k": writer.lookahead, "ms_per_token": 1e3 * sum(trial.walls[writer.label]) / tokens})
         return sorted(found, key=lambda each: each["ms_per_token"])
 
-    async def _prime(self, client: Client, prompt: BenchPrompt, recorder: Recorder | None) -> None:
-        """Have the prompt computed once, so that its prefill falls to no contender in particular."""
+    async def _before(self, client: Client, prompt: BenchPrompt, recorder: Recorder | None) -> None:
+        """Between two measured prompts: record if it is time, then compute the next one, for all contenders alike."""
         if recorder is not None:
             await recorder.between(prompt)
         task = replace(self._plan.task, max_tokens=1)
