@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 
 ASK_AGAIN = 10.0  # seconds between log lines while no verify node answers
 
+TOLL = 0.1
+"""Part of its seconds that a draft on a CPU takes from a verify model on one: they may share memory and caches."""
+
 
 class DraftNode(Node):
     """Guesses. See `amusd_mp.node.Node` for the life of a node."""
@@ -85,7 +88,7 @@ class DraftNode(Node):
             model.card.max_length,
             model.card.eos_ids,
             temperature=context.config.draft_temperature,
-            packs=model.packs,
+            padding=model.padding,
         )
         assert self._link is not None
         self._link.card = model.card
@@ -176,6 +179,7 @@ class DraftNode(Node):
                 log.warning("still waiting: %s", error)
         log.info("joined %s at %s", welcome.model.name, self._link.url)
         assert self._loaded is not None
+        self._meet(welcome)
         reach = self._loaded.model.card.max_length
         if welcome.model.max_length > reach:
             log.warning(
@@ -184,6 +188,11 @@ class DraftNode(Node):
                 welcome.model.name,
                 welcome.model.max_length,
             )
+
+    def _meet(self, welcome: Welcome) -> None:
+        """Take note of the verify node's device."""
+        assert self._loaded is not None
+        self._core.toll = TOLL if self._loaded.model.card.device == welcome.model.device == "cpu" else 0.0
 
     async def _beat(self) -> None:
         """Say that we live, and say every lead again: a lost window must not stall both sides."""
@@ -259,6 +268,8 @@ class DraftNode(Node):
         self._opened_in.clear()
         self._wanted.clear()
         self._digest = DigestReader()
+        if welcome is not None:
+            self._meet(welcome)
 
     # ------------------------------------------------------------------------------------------ fetching
 

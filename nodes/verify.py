@@ -105,7 +105,7 @@ class VerifyNode(Node):
         loaded = await self._device.run(lambda: context.load_model(context.config.spec(), progress))
         self._loaded = loaded
         card = loaded.model.card
-        self._core = VerifyCore(loaded.model.rows, card.fingerprint.vocabulary, packs=loaded.model.packs)
+        self._core = VerifyCore(loaded.model.rows, card.fingerprint.vocabulary, padding=loaded.model.padding)
         self._desk = Desk(
             self._core,
             card,

@@ -32,8 +32,8 @@ WINDOW_COST = 32
 class DraftCore:
     """Every sequence one draft node guesses for, with `rows` cache rows of `max_length` tokens.
 
-    `temperature` is the draft's own (T_d of coupled sampling); None uses each request's. `packs`: a step of its model
-    takes what its tokens take, else what the longest row takes.
+    `temperature` is the draft's own (T_d of coupled sampling); None uses each request's. `padding`: what an
+    empty place of its model's step takes (`core.sharing`).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DraftCore:
         eos_ids: Collection[int],
         temperature: float | None = None,
         *,
-        packs: bool = True,
+        padding: float = 0.0,
     ) -> None:
         self.sequences: dict[str, DraftSequence] = {}
         self.steps = 0
@@ -52,6 +52,7 @@ class DraftCore:
         self.completed = False  # whether the last step made a lead full
         self.shortest = LOOKAHEAD_MAX  # of the leads that the last step made longer, tokens
         self.parts: tuple[Part, ...] = ()  # what the last step is for
+        self.toll = 0.0  # part of each second of ours by which the verify model's steps become longer
         self._max_length = max_length
         self._eos_ids = frozenset(eos_ids)
         self._temperature = temperature
@@ -59,7 +60,7 @@ class DraftCore:
         self._in_flight: Step | None = None  # the step the device is running; `parts` say whose it is
         self._prefilled_last = False
         self._records = Record(), Record()  # of greedy requests, and of sampled ones
-        self._preparing = Preparing(packs)
+        self._preparing = Preparing(padding)
         self._effort = Effort()
         self._heard: bool | None = None  # whether commits since the last plan had accepted tokens, None without any
 
@@ -151,7 +152,7 @@ class DraftCore:
         prefill = bool(long) and not (short and self._prefilled_last)
         parts = [Part(sequence, True, sequence.version) for sequence in (long[:1] if prefill else short)]
         if not prefill and not self._effort.resting:
-            self._preparing.add(parts, self.sequences.values())
+            self._preparing.add(parts, self.sequences.values(), self.toll)
         if not parts:
             return None
         self._prefilled_last = prefill

@@ -81,8 +81,11 @@ class Model(Protocol):
     def rows(self) -> int: ...
 
     @property
-    def packs(self) -> bool:
-        """True if ragged blocks take what their tokens take, False if all take what the longest one does."""
+    def padding(self) -> float:
+        """What a place takes that a shorter block leaves empty beside a longer one, as part of what a token does.
+
+        0: a step takes what its tokens take. 1: every block takes what the longest one does.
+        """
 
     def run(self, step: Step) -> StepResult:
         """Run one forward pass. Blocks. Raises whatever the device raises; the node then ends."""

@@ -39,6 +39,7 @@ from operator import mul
 from typing import Any
 
 from amusd_mp.core.costs import StepCosts
+from amusd_mp.core.sharing import best, computed, likeliest
 
 PROBE_EVERY = 16
 """Steps without scoring a proposal after which one is tried; twice as many after each probe in a row."""
@@ -153,27 +154,15 @@ class Trust:
         self.share += self.RECOVERY * (1.0 - self.share)
 
 
-def _offers(rows: Sequence[RowView]) -> list[tuple[float, int]]:
-    """Return what each proposal is worth, negative, and its row; the likeliest of all rows first."""
-    return sorted((-worth, at) for at, row in enumerate(rows) for worth in row.worths)
-
-
-def _shares(rows: int, offers: Sequence[tuple[float, int]]) -> list[int]:
-    """Return how many of the offers are of each row."""
-    ks = [0] * rows
-    for _, at in offers:
-        ks[at] += 1
-    return ks
-
-
 class Policy:
     """Chooses proposals and waiting for one step of several rows; remembers costs, price, trust and its deadline."""
 
-    def __init__(self, packs: bool = True) -> None:
+    def __init__(self, padding: float = 0.0) -> None:
+        """`padding`: what an empty place of a step takes (`core.sharing`)."""
         self.costs = StepCosts()
         self.price = Price()
         self.trust = Trust()
-        self._packs = packs
+        self._padding = padding
         self._deadline: float | None = None
         self._at_hand = 0  # valid proposals over all rows when the deadline was fixed
 
@@ -183,7 +172,7 @@ class Policy:
         Where this policy has not `chosen` for every row that says little: under another strategy the draft rests
         meanwhile, and a step beside a busy draft takes longer (they may share memory, cores and a network).
         """
-        rows, proposals = len(ks), self._scored(ks)
+        rows, proposals = len(ks), computed(ks, self._padding)
         floor = proposals == 0 and self.costs.due(rows, 0)
         if chosen or floor or self.costs.estimate(rows, proposals) is None:
             self.costs.observe(rows, proposals, seconds)
@@ -199,9 +188,10 @@ class Policy:
         if all_rows and self.costs.due(len(rows), 0):
             return self._go((0,) * len(rows))
         price = self.price.of(len(rows), len(rows) / alone)
-        most = self._scored([row.valid for row in rows]) + AHEAD * len(rows)
+        worths = [row.worths for row in rows]
+        most = computed([row.valid for row in rows], self._padding) + AHEAD * len(rows)
         seconds = self.costs.upto(len(rows), most)
-        ks = self._best(rows, price, seconds)
+        ks = best(worths, price, seconds, self._padding)
         wait = self._patience(rows, ks, price, seconds) if all_rows else None
         at_hand = sum(row.valid for row in rows)
         if wait is not None:
@@ -215,7 +205,7 @@ class Policy:
         else:
             self.trust.recover()
         if all_rows:
-            ks = self._one_more(rows, ks)
+            ks = self._one_more(worths, ks)
         probed = (min(max(k, PROBE_TOKENS * row.probe), row.valid) for k, row in zip(ks, rows, strict=True))
         return self._go(tuple(probed), missed)
 
@@ -223,38 +213,15 @@ class Policy:
         self._deadline = None
         return Decision(ks, missed=missed)
 
-    def _scored(self, ks: Sequence[int]) -> int:
-        """Return how many proposals a step computes for so many of each row: as many, or as the longest for each."""
-        return sum(ks) if self._packs else len(ks) * max(ks)
-
-    def _best(self, rows: Sequence[RowView], price: float, seconds: Sequence[float]) -> list[int]:
-        """Return how many of each row to use: the most expected tokens less what the step's time is worth."""
-        if not self._packs:
-            return self._best_rectangle(rows, price, seconds[:: len(rows)])
-        offers = _offers(rows)
-        expected = accumulate((-worth for worth, _ in offers), initial=0.0)
-        gains = [tokens - price * each for tokens, each in zip(expected, seconds, strict=False)]
-        return _shares(len(rows), offers[: gains.index(max(gains))])
-
-    def _one_more(self, rows: Sequence[RowView], ks: list[int]) -> list[int]:
+    def _one_more(self, worths: Sequence[Sequence[float]], ks: list[int]) -> list[int]:
         """Return the same, or about one more for each row where it has not been measured for long what that costs."""
-        count = len(rows)
-        k = self._scored(ks) // count + 1
+        count = len(ks)
+        k = computed(ks, self._padding) // count + 1
         if not self.costs.due(count, k):
             return ks
-        if not self._packs:
-            return [min(k, row.valid) for row in rows]
-        offers = _offers(rows)
-        return _shares(count, offers[: k * count]) if len(offers) >= k * count else ks
-
-    @staticmethod
-    def _best_rectangle(rows: Sequence[RowView], price: float, seconds: Sequence[float]) -> list[int]:
-        """Return the same where each row costs as much as the longest: as many of each as there are, up to some k."""
-        expected = [list(accumulate(row.worths, initial=0.0)) for row in rows]
-        longest = max(row.valid for row in rows)
-        gains = [sum(each[min(k, len(each) - 1)] for each in expected) - price * seconds[k] for k in range(longest + 1)]
-        k = gains.index(max(gains))
-        return [min(k, row.valid) for row in rows]
+        if self._padding:
+            return [min(k, len(each)) for each in worths]
+        return likeliest(worths, k * count) if sum(map(len, worths)) >= k * count else ks
 
     def _patience(
         self, rows: Sequence[RowView], ks: Sequence[int], price: float, seconds: Sequence[float]
@@ -282,7 +249,8 @@ class Policy:
     ) -> float:
         """Return the seconds that tokens of the rows whose next one comes soonest are worth, beside the `ks` of all."""
         # In the formula's letters: soonest w, step d, survival S, price g, more n, and lead is h (1 - w/d).
-        rows, used, more = len(ks), self._scored(ks), len(first) if self._packs else len(ks)
+        rows, used = len(ks), computed(ks, self._padding)
+        more = len(first) + self._padding * (rows - len(first))
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0
         lead = max(0.0, 1 - soonest / step) * min(1.0, price / rows * step) if step else 0.0
@@ -294,6 +262,6 @@ class Policy:
             tokens += sum(survival) + sum(
                 (all_ - right) * row.rescued for all_, right, row in zip(before, survival, first, strict=True)
             )
-            longer = (j - 1) * step + seconds[used + j * more] - seconds[used]
+            longer = (j - 1) * step + seconds[round(used + j * more)] - seconds[used]
             best = max(best, self.trust.share * (tokens - lead * sum(survival)) / price - longer)
         return best

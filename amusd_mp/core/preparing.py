@@ -5,13 +5,14 @@ What a guess is worth is the chance that it is used; a guess more makes a step l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from amusd_mp.core.branches import AT_ONCE, Branch, Offer
 from amusd_mp.core.costs import StepCosts
 from amusd_mp.core.draft_sequence import DraftSequence
+from amusd_mp.core.sharing import computed
 from amusd_mp.core.step import Block
 
 TOGETHER: Final = 32
@@ -58,11 +59,11 @@ class Part:
 class Preparing:
     """Chooses the branches of each step, and remembers what steps cost.
 
-    `packs`: a step of the model takes what its tokens take, else what the longest row takes.
+    `padding`: what an empty place of the model's step takes (`core.sharing`).
     """
 
-    def __init__(self, packs: bool = True) -> None:
-        self._packs = packs
+    def __init__(self, padding: float = 0.0) -> None:
+        self._padding = padding
         self._costs = StepCosts()
 
     def took(self, sizes: Sequence[int], seconds: float) -> None:
@@ -70,11 +71,14 @@ class Preparing:
         if max(sizes) <= TOGETHER:
             self._costs.observe(len(sizes), self._more(sizes), seconds)
 
-    def add(self, parts: list[Part], sequences: Iterable[DraftSequence]) -> None:
+    def add(self, parts: list[Part], sequences: Collection[DraftSequence], toll: float = 0.0) -> None:
         """Add branches of `sequences` to the parts of a step, and parts for those that have none.
 
-        A device that has nothing else to do takes the likeliest, whatever it costs.
+        A device that has nothing else to do takes the likeliest, whatever it costs itself. What it costs the verify
+        model is `toll`, as part of the step's seconds, for every sequence; what a guess saves, where it is used, is
+        such a step for one.
         """
+        idle = not parts
         has_part = {part.sequence.name: part for part in parts}
         offers: list[tuple[Offer, Part]] = []
         for sequence in sequences:
@@ -92,6 +96,8 @@ class Preparing:
                 continue
             parts[:] = more
             worth, seconds = worth + offer.worth, longer
+        if idle and worth < toll * len(sequences):
+            parts.clear()
 
     def _seconds(self, parts: Sequence[Part]) -> float:
         """Return how long the device is expected to take for a step; 0 for none, and before anything is known."""
@@ -100,7 +106,7 @@ class Preparing:
 
     def _more(self, sizes: Sequence[int]) -> int:
         """Return how many tokens a step of such blocks computes beside one for each."""
-        return (sum(sizes) if self._packs else len(sizes) * max(sizes)) - len(sizes)
+        return computed(sizes, self._padding) - len(sizes)
 
 
 def _by_worth(offered: tuple[Offer, Part]) -> float:

@@ -36,14 +36,14 @@ class InFlight:
 class VerifyCore:
     """Every live sequence of one verify node with `rows` cache rows, over a vocabulary of `vocabulary` ids.
 
-    `packs`: a step of its model takes what its tokens take, else what the longest row takes.
+    `padding`: what an empty place of its model's step takes (`core.sharing`).
     """
 
-    def __init__(self, rows: int, vocabulary: int, *, packs: bool = True) -> None:
+    def __init__(self, rows: int, vocabulary: int, *, padding: float = 0.0) -> None:
         self.vocabulary = vocabulary
         self.live: dict[str, VerifySequence] = {}
         self.overlap = OverlapMeter()
-        self.policy = Policy(packs)
+        self.policy = Policy(padding)
         self.wake_at: float | None = None  # when `plan` wants to be called again although nothing arrived
         self.steps = 0
         self.busy = 0.0
@@ -154,6 +154,11 @@ class VerifyCore:
         """Return the mean running acceptance of a draft over the live sequences, None if it proposed nothing."""
         found = [s.proposals.by_draft[draft].acceptance for s in self.live.values() if draft in s.proposals.by_draft]
         return sum(found) / len(found) if found else None
+
+    def rescued_of(self, draft: str) -> float | None:
+        """Return how often, where a draft's first guess was wrong, another one was right, in greedy requests."""
+        tempo = self._tempos.get(draft)
+        return tempo.records[False].rescued if tempo is not None else None
 
     # ------------------------------------------------------------------------------------------ steps
 

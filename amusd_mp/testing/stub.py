@@ -81,8 +81,8 @@ class StubModel:
         return self._card
 
     @property
-    def packs(self) -> bool:
-        return True
+    def padding(self) -> float:
+        return 0.0
 
     @property
     def rows(self) -> int:

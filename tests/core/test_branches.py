@@ -221,3 +221,13 @@ def test_after_a_rejection_the_verify_node_holds_the_branch_already() -> None:
     assert store.by_draft["d"].broken_at == 3.0, "the draft starts over, and is awaited like one that does"
     assert store.best([*PROMPT, 103, 4], committed_at=4.0).tokens == (5, 6)
     assert store.best([*PROMPT, 103, 50], committed_at=5.0).tokens == ()
+
+
+def test_what_an_idle_step_takes_from_the_verify_model_must_be_saved_again() -> None:
+    """Tokens are dear, so little is prepared but in steps without a lead to make longer."""
+    free, modest, dear = [Bench(lookahead=8, per_token=0.01) for _ in range(3)]
+    modest.core.toll, dear.core.toll = 0.01, 0.9
+    for bench in (free, modest, dear):
+        bench.rest()
+    prepared = [bench.core.sequences["s"].prepared for bench in (free, modest, dear)]
+    assert prepared[0] >= prepared[1] > prepared[2]

@@ -10,12 +10,14 @@ from amusd_mp.core.costs import Curve
 from amusd_mp.core.policy import CAUTION, PROBE_SHARE, Policy, RowView
 
 
-def learned(verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1, packs: bool = True) -> Policy:
+def learned(
+    verify: float, growth: float = 0.0, rate: float | None = None, rows: int = 1, padding: float = 0.0
+) -> Policy:
     """A policy that has measured verify * (1 + growth * k) for k proposals per row and achieves `rate` tokens/s.
 
     Without a rate it achieves what the verify model does alone.
     """
-    policy = Policy(packs)
+    policy = Policy(padding)
     for k in range(17):
         for _ in range(Curve.ENOUGH):
             policy.costs.observe(rows, rows * k, verify * (1 + growth * k))
@@ -52,10 +54,10 @@ def test_an_expensive_second_is_spent_on_fewer_unlikely_tokens() -> None:
     assert dear.ks < cheap.ks
 
 
-@pytest.mark.parametrize("packs", [True, False])
-def test_what_more_proposals_cost_is_found_out_however_dear_they_seem(packs: bool) -> None:
+@pytest.mark.parametrize("padding", [0.0, 0.4, 1.0])
+def test_what_more_proposals_cost_is_found_out_however_dear_they_seem(padding: float) -> None:
     """Steps of one to eight rows without proposals tell of dear tokens; those of proposals are nearly free."""
-    policy = Policy(packs)
+    policy = Policy(padding)
     for rows in range(1, 9):
         for _ in range(10):
             policy.costs.observe(rows, 0, 0.010 + 0.005 * rows)
@@ -183,7 +185,7 @@ def test_proposals_go_to_the_rows_where_they_are_likelier() -> None:
 
 def test_where_each_row_costs_as_much_as_the_longest_all_go_as_far_as_one() -> None:
     rows = [view(6, 0.9), view(6, 0.3), view(0, 0.5), view(6, 0.9)]
-    packed, padded = learned(0.020, growth=0.3, rows=4), learned(0.020, growth=0.3, rows=4, packs=False)
+    packed, padded = learned(0.020, growth=0.3, rows=4), learned(0.020, growth=0.3, rows=4, padding=1.0)
     assert packed.decide(rows, now=0).ks == (6, 0, 0, 6)
     assert padded.decide(rows, now=0).ks == (4, 4, 0, 4)
 

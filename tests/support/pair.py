@@ -36,8 +36,8 @@ class Watched:
         return self._model.card
 
     @property
-    def packs(self) -> bool:
-        return self._model.packs
+    def padding(self) -> float:
+        return self._model.padding
 
     @property
     def rows(self) -> int:

@@ -164,8 +164,8 @@ class SimulatedModel:
         return self._card
 
     @property
-    def packs(self) -> bool:
-        return False  # its steps take what the longest row takes
+    def padding(self) -> float:
+        return 1.0  # its steps take what the longest row takes
 
     @property
     def rows(self) -> int:

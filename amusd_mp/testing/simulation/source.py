@@ -119,8 +119,8 @@ class RealTimeModel:
         return self._card
 
     @property
-    def packs(self) -> bool:
-        return False  # its steps take what the longest row takes
+    def padding(self) -> float:
+        return 1.0  # its steps take what the longest row takes
 
     @property
     def rows(self) -> int:

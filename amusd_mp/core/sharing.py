@@ -1,0 +1,57 @@
+"""How a step's proposals are shared out among its rows: the likeliest of all, as far as each pays for its time.
+
+What a step takes depends on what it *computes*. Where its rows differ in length, a place that a shorter one leaves
+empty is not free: `padding` says what it takes, as part of what a proposal does. It is 1 where every row is computed as
+far as the longest, 0 where nothing is computed but what there is, and between them where a model packs its blocks and
+attention alone pads them. There a long row makes every other one dearer, and must be worth that, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def computed(ks: Sequence[int], padding: float) -> int:
+    """Return how many proposals a step computes, empty places included, for so many of each row."""
+    given = sum(ks)
+    return round(given + padding * (len(ks) * max(ks) - given))
+
+
+def likeliest(worths: Sequence[Sequence[float]], m: int) -> list[int]:
+    """Return how many of each row are among the m likeliest. `worths`: each row's chances, the likeliest first."""
+    return _shares(len(worths), sorted(_offers(worths))[:m])
+
+
+def best(worths: Sequence[Sequence[float]], price: float, seconds: Sequence[float], padding: float) -> list[int]:
+    """Return how many proposals of each row make the most of a step: their chances less what its time is worth.
+
+    `seconds` says what a step takes that computes 0, 1, ... proposals, `price` is in tokens per second.
+    """
+    count, longest = len(worths), max(map(len, worths))
+    padding = padding if count > 1 else 0.0
+    most, found = float("-inf"), list[tuple[float, int]]()
+    offers: list[tuple[float, int]] = []
+    for length in range(longest + 1):  # of the longest row
+        offers += [(-each[length - 1], at) for at, each in enumerate(worths) if 0 < length <= len(each)]
+        if not padding and length < longest:
+            continue
+        offers.sort()
+        empty, share = padding * count * length, 1 - padding
+        for m, tokens in enumerate(accumulate((-worth for worth, _ in offers), initial=0.0)):
+            gain = tokens - price * seconds[round(empty + share * m)]
+            if gain > most:
+                most, found = gain, offers[:m]
+    return _shares(count, found)
+
+
+def _offers(worths: Sequence[Sequence[float]]) -> list[tuple[float, int]]:
+    """Return what each proposal is worth, negative, and its row."""
+    return [(-worth, at) for at, each in enumerate(worths) for worth in each]
+
+
+def _shares(rows: int, offers: Sequence[tuple[float, int]]) -> list[int]:
+    ks = [0] * rows
+    for _, at in offers:
+        ks[at] += 1
+    return ks
