@@ -1,8 +1,8 @@
 """Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
 
 Step times are those of the recorded prompts. Which tokens the draft guesses is taken from alternating's rounds on the
-same prompts, token by token, and where those found a wrong guess, whether its runner-up was right is taken from the
-main contender's steps; what nobody looked at is drawn, as likely as it was elsewhere. The simulated draft's confidence
+same prompts, token by token; that a runner-up was right instead is taken from the main contender's steps. What nobody
+looked at is drawn, as likely as the verify node found it on average. The simulated draft's confidence
 tells nothing. How far the rest carries shows in the strategies that have nothing to decide (autoregressive and
 alternating), whose bounds stand beside the main one's.
 """
@@ -30,13 +30,13 @@ def with_bound(summary: Mapping[str, Any], devices: tuple[float, float, float] |
     draft_ms = devices[2] if devices else steps.get("draft_ms")
     if acceptance is None or cost is None or not draft_ms or summary["settings"]["concurrency"] > 1:
         return dict(summary)
-    agreement = completed(summary.get("agreement") or (), acceptance)
+    agreement = completed(summary.get("agreement") or (), acceptance, summary.get("rescued") or 0.0)
     bounds: dict[str, Any] = {}
     for row in summary["rows"]:
         chosen = of_label(row["contender"])
         if chosen is None or row["decode_total_ms"] is None:
             continue
-        strategy, lookahead = chosen
+        strategy, lookahead = chosen[0], chosen[1] or summary["settings"].get("lookahead") or LOOKAHEAD
         found = simulate_pair(
             verify_ms=cost[0],
             verify_ms_per_token=cost[1],
@@ -55,18 +55,19 @@ def with_bound(summary: Mapping[str, Any], devices: tuple[float, float, float] |
     return {**summary, "bounds": bounds, "bound_assumes": {**assumed, "acceptance": acceptance}}
 
 
-def completed(agreement: Sequence[str], acceptance: float) -> list[list[int]]:
+def completed(agreement: Sequence[str], acceptance: float, rescued: float) -> list[list[int]]:
     """Return for each response of which tokens the draft's first (1) or second choice (2) is right, or neither (0).
 
-    What was not looked at is drawn: with `acceptance`, and as often as seen elsewhere.
+    What was not looked at is drawn: the first is right with `acceptance`, and `rescued` is the part of the wrong ones
+    where the second is, those that were seen to be included.
     """
     dice = random.Random(1)
     seen = "".join(agreement)
-    right, wrong = seen.count("2"), seen.count("0")
-    second = right / (right + wrong) if right else 0.0
+    right, unknown = seen.count("2"), seen.count("x") + (1 - acceptance) * seen.count("?")
+    second = min(1.0, max(0.0, (rescued * (right + unknown) - right) / unknown)) if unknown else 0.0
 
     def drawn(each: str) -> int:
-        if each in "012":
+        if each in "12":
             return int(each)
         if each == "?" and dice.random() < acceptance:
             return 1
@@ -75,13 +76,13 @@ def completed(agreement: Sequence[str], acceptance: float) -> list[list[int]]:
     return [[drawn(each) for each in told] for told in agreement if told]
 
 
-def of_label(label: str) -> tuple[Strategy, int] | None:
-    """Return strategy and lookahead of a deployment's contender, None for another program's."""
+def of_label(label: str) -> tuple[Strategy, int | None] | None:
+    """Return strategy and lookahead of a contender, None for the deployment's own; None for another program's."""
     name, _, rest = label.partition(", ")
     if name not in list(Strategy):
         return None
     number = rest.removeprefix("k=").removeprefix("lookahead ")
-    return Strategy(name), int(number) if number else LOOKAHEAD
+    return Strategy(name), int(number) if number else None
 
 
 def alternating_acceptance(summary: Mapping[str, Any]) -> float | None:

@@ -42,6 +42,7 @@ class PeerWriter:
         self._client = client
         self._task = task
         self._process = process
+        self._line = asyncio.Lock()  # one question at a time
 
     def __repr__(self) -> str:
         return f"<PeerWriter {self.label}, process {self._process.pid}>"
@@ -62,16 +63,17 @@ class PeerWriter:
 
     async def _turn(self, ids: Sequence[int]) -> Turn:
         reply = await self.ask({"ids": list(ids), "max_tokens": self._task.max_tokens}, TIMEOUT)
-        tokens = tuple(reply["ids"])
-        return Turn(await self._client.detokenize(tokens), tokens, len(ids), reply["seconds"], reply["first"])
+        tokens, prompt = tuple(reply["ids"]), reply["prompt"]  # the nodes have computed the prompt before, too
+        seconds, first = reply["seconds"] - prompt, max(0.0, reply["first"] - prompt)
+        return Turn(await self._client.detokenize(tokens), tokens, len(ids), seconds, first)
 
     async def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Send one line and return the answer's. Raises NodeFailed when the process ends or hangs."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            async with asyncio.timeout(timeout):
+            async with self._line, asyncio.timeout(timeout):
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
                 await self._process.stdin.drain()
                 line = await self._process.stdout.readline()
         except (TimeoutError, ConnectionError) as error:
@@ -94,7 +96,8 @@ async def assisted(
         raise UsageError(f"{deployment.where}: assisted generation needs a draft model, and no node has one")
     verify = deployment.node(deployment.verify()).spec()
     draft = deployment.node(deployment.drafts()[0]).spec()
-    cores = sorted({core for node in deployment.nodes.values() for core in node.cores or ()})
+    pinned = all(node.cores for node in deployment.nodes.values())
+    cores = sorted({core for node in deployment.nodes.values() for core in node.cores or ()}) if pinned else []
     writers = []
     for count in threads:
         process = await asyncio.create_subprocess_exec(

@@ -114,11 +114,12 @@ def yields(origins: Iterator[Origin]) -> Iterator[int]:
 def together(chain: str, tree: str) -> str:
     """Return what is known of each token's guess, from steps that scored chains and steps that scored others beside.
 
-    "1": the draft's first choice is right. "2": its runner-up is. "0": neither. "x": not the first. "?": unknown.
+    "1": the draft's first choice is right. "2": its runner-up is. "x": not the first. "?": unknown. A step that
+    refused the first choice tells nothing of others: it may have scored none.
     """
     if len(chain) != len(tree):
         return chain.replace("0", "x")
     return "".join(
-        alone if alone == "1" else {"1": "2", "0": "0"}.get(beside, "x") if alone == "0" else beside
+        alone if alone == "1" else ("2" if beside == "1" else "x") if alone == "0" else beside.replace("0", "x")
         for alone, beside in zip(chain, tree, strict=True)
     )

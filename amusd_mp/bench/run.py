@@ -33,8 +33,13 @@ if TYPE_CHECKING:
     from amusd_mp.core.messages import StatusReport
 
 ROUNDS_PROMPTS: Final = 4
-"""Prompts answered without anybody watching, before the framework's time per round is read."""
+"""Prompts answered without anybody watching, at least, before the framework's time per round is read."""
 
+MOST_ANSWERS: Final = 32
+"""And at most."""
+
+PRIMED: Final = 8
+"""Tokens of the answer that has a prompt computed: enough for the draft to have begun with it, too."""
 
 DRAFT_TIMEOUT: Final = 60.0
 """Seconds until a draft must have joined; nodes that are started here are ready by then."""
@@ -126,7 +131,7 @@ class Bench:
             plan.prompts,
             plan.repeats,
             plan.concurrency,
-            prime=lambda prompt: self._before(client, prompt, recorder),
+            prime=lambda prompt: self._before(main, prompt, recorder),
             on_answer=self._keep,
         )
         self._progress.phase("measuring", measurement.total)
@@ -139,10 +144,13 @@ class Bench:
             "main": main.label,
             "best_alternating": f"{Strategy.ALTERNATING}, k={swept[0]['k']}" if swept else None,
             "models": {"verify": asdict(status.model), "drafts": [asdict(each) for each in status.drafts]},
-            "settings": self._settings(),
+            "settings": {**self._settings(), "lookahead": client.speculation.lookahead},
             "environment": dict(plan.environment),
-            **summary.results(measurement.answers, measurement.walls, alone.label, main.label),
-            "agreement": self._agreement(measurement, fixed, main),
+            **summary.results(
+                measurement.answers, measurement.walls, alone.label, main.label, mixed=plan.concurrency > 1
+            ),
+            "agreement": self._agreement(measurement, [*fixed, *best], main),
+            "rescued": max((each.rescued or 0.0 for each in (await client.status()).drafts), default=0.0),
             "sweep": sorted(swept, key=lambda each: int(each["k"])),
             "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
             "differences": [await self._explained(client, each, measurement.answers[alone.label]) for each in other],
@@ -160,9 +168,9 @@ class Bench:
         return steps
 
     @staticmethod
-    def _agreement(measurement: Measurement, fixed: Sequence[NodeWriter], main: Writer) -> list[str]:
+    def _agreement(measurement: Measurement, alternating: Sequence[NodeWriter], main: Writer) -> list[str]:
         """Return for each prompt's first response which of its tokens the draft guesses, as was found out."""
-        answers = measurement.answers[fixed[0].label] if fixed else []
+        answers = measurement.answers[alternating[0].label] if alternating else []
         chains = {each.prompt: each.turns[0].agreement for each in answers if each.repeat == 0}
         trees = {e.prompt: e.turns[0].agreement for e in measurement.answers[main.label] if e.repeat == 0}
         return [together(told, trees.get(prompt, "")) for prompt, told in chains.items()]
@@ -190,13 +198,11 @@ class Bench:
             found.append({"k": writer.lookahead, "ms_per_token": 1e3 * sum(trial.walls[writer.label]) / tokens})
         return sorted(found, key=lambda each: each["ms_per_token"])
 
-    async def _before(self, client: Client, prompt: BenchPrompt, recorder: Recorder | None) -> None:
-        """Between two measured prompts: record if it is time, then compute the next one, for all contenders alike."""
+    async def _before(self, main: NodeWriter, prompt: BenchPrompt, recorder: Recorder | None) -> None:
+        """Between two measured prompts: record if it is time, then have every node compute the next one, for all."""
         if recorder is not None:
             await recorder.between(prompt)
-        task = replace(self._plan.task, max_tokens=1)
-        first = replace(prompt, turns=prompt.turns[:1])
-        await NodeWriter(client, task, Strategy.AUTOREGRESSIVE).answer(first, 0)
+        await main.shortened(PRIMED).answer(replace(prompt, turns=prompt.turns[:1]), 0)
 
     def _keep(self, answer: Answer) -> None:
         self._folder.answer(answer, f"{self._plan.name}, {answer.contender}")
@@ -230,9 +236,12 @@ class Bench:
         """Return the framework's own time per verify round, in microseconds, of a few responses without a watcher."""
         some = spaced(self._plan.prompts, ROUNDS_PROMPTS)
         self._progress.phase("framework time", len(some))
-        for prompt in some:
-            self._progress.answered(await main.answer(prompt, 0))
-        status = await client.status()
+        before = (await client.status()).steps
+        for at in range(MOST_ANSWERS):
+            self._progress.answered(await main.answer(some[at % len(some)], 0))
+            status = await client.status()
+            if at + 1 >= len(some) and status.steps - before > status.rounds:
+                break  # those it remembers are all of these answers
         if not status.rounds:
             return None
         return {"rounds": status.rounds, "p50_us": 1e6 * status.round_p50, "p95_us": 1e6 * status.round_p95}

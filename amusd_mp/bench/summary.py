@@ -29,7 +29,8 @@ class SpeedUp:
 class Row:
     """One contender. Times in milliseconds; None where nothing was measured.
 
-    tokens_per_second:  all tokens over the time of all blocks, so with several prompts at once the deployment's rate
+    tokens_per_second:  all tokens over the time of all blocks, so with several prompts at once the deployment's rate;
+                        of a category None, where prompts of others were answered at the same time
     ms_per_token:       of one response
     decode_ms:          between a response's first and last token, per token
     decode_total_ms:    the same over all responses' tokens
@@ -39,7 +40,7 @@ class Row:
     contender: str
     responses: int
     tokens: int
-    tokens_per_second: float
+    tokens_per_second: float | None
     ms_per_token: Spread
     decode_ms: Spread | None
     decode_total_ms: float | None
@@ -54,8 +55,8 @@ class Row:
     degraded: int
 
 
-def row(label: str, answers: Sequence[Answer], walls: Sequence[float]) -> Row:
-    """Return one contender's row."""
+def row(label: str, answers: Sequence[Answer], walls: Sequence[float] | None) -> Row:
+    """Return one contender's row. `walls`: seconds in which nothing else was done, None if there were none."""
     turns = [turn for answer in answers for turn in answer.turns]
     counts = [turn.counts for turn in turns if turn.counts is not None]
     steps, accepted = sum(c.steps for c in counts), sum(c.accepted for c in counts)
@@ -68,7 +69,7 @@ def row(label: str, answers: Sequence[Answer], walls: Sequence[float]) -> Row:
         contender=label,
         responses=len(turns),
         tokens=tokens,
-        tokens_per_second=tokens / sum(walls),
+        tokens_per_second=tokens / sum(walls) if walls is not None else None,
         ms_per_token=spread([1e3 * answer.seconds / answer.tokens for answer in answers]),
         decode_ms=spread(decode) if decode else None,
         decode_total_ms=1e3 * sum(taken for taken, _ in long) / sum(count for _, count in long) if long else None,
@@ -111,9 +112,17 @@ def compared(labels: Sequence[str], baseline: str, main: str) -> list[tuple[str,
 
 
 def results(
-    answers: Mapping[str, Sequence[Answer]], walls: Mapping[str, Sequence[float]], baseline: str, main: str
+    answers: Mapping[str, Sequence[Answer]],
+    walls: Mapping[str, Sequence[float]],
+    baseline: str,
+    main: str,
+    *,
+    mixed: bool = False,
 ) -> dict[str, Any]:
-    """Return the rows, the speed-ups, and both again for each category of prompts if there are several."""
+    """Return the rows, the speed-ups, and both again for each category of prompts if there are several.
+
+    `mixed`: prompts of all categories were answered at the same time.
+    """
     labels = list(answers)
     found: dict[str, Any] = {
         "rows": [asdict(row(label, answers[label], walls[label])) for label in labels],
@@ -121,16 +130,19 @@ def results(
     }
     categories = list(dict.fromkeys(answer.category for answer in answers[baseline]))
     if len(categories) > 1:
-        found["categories"] = {name: _of_category(name, answers, baseline, main) for name in categories}
+        found["categories"] = {name: _of_category(name, answers, baseline, main, mixed) for name in categories}
     return found
 
 
 def _of_category(
-    name: str, answers: Mapping[str, Sequence[Answer]], baseline: str, main: str
+    name: str, answers: Mapping[str, Sequence[Answer]], baseline: str, main: str, mixed: bool
 ) -> dict[str, list[dict[str, Any]]]:
     mine = {label: [answer for answer in given if answer.category == name] for label, given in answers.items()}
     return {
-        "rows": [asdict(row(label, given, [answer.seconds for answer in given])) for label, given in mine.items()],
+        "rows": [
+            asdict(row(label, given, None if mixed else [answer.seconds for answer in given]))
+            for label, given in mine.items()
+        ],
         "speed_ups": [asdict(speed_up(label, base, mine)) for label, base in compared(list(mine), baseline, main)],
     }
 

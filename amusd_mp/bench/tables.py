@@ -58,7 +58,7 @@ def cells(row: Mapping[str, Any], against: Mapping[str, Any] | None, different: 
     per_token = row["ms_per_token"]
     return (
         row["contender"],
-        f"{row['tokens_per_second']:.1f}",
+        "-" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:.1f}",
         f"{per_token['median']:.2f}",
         f"{per_token['low']:.1f}-{per_token['high']:.1f}",
         f"{total['value']:.2f}x",

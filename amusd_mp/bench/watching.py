@@ -60,11 +60,14 @@ class Recorder:
         self._blocks += 1
         if self._blocks - 1 not in self._due:
             return
+        await self._try(prompt)
+        await asyncio.sleep(UNWATCHED)
+
+    async def _try(self, prompt: BenchPrompt) -> None:
         try:
             await self.record(prompt)
         except (AmusdError, ValueError) as error:
             log.warning("prompt %s was not recorded: %s", prompt.id, error)
-        await asyncio.sleep(UNWATCHED)
 
     async def record(self, prompt: BenchPrompt) -> None:
         """Have a prompt's first turn answered under each contender and keep what was told."""
@@ -84,7 +87,7 @@ class Recorder:
         Trace, pictures and shares are of the first prompt recorded, step times of all. If none was, `prompt` is now.
         """
         if not self._recordings:
-            await self.record(prompt)
+            await self._try(prompt)
         if not self._recordings:
             return {}, {}
         timelines = self._recordings[0]

@@ -32,6 +32,7 @@ from amusd_mp.core.messages import (
     Tokenized,
 )
 from amusd_mp.core.model import ModelCard
+from amusd_mp.core.params import Speculation
 from amusd_mp.errors import Busy, RequestError
 from amusd_mp.runtime import Runtime
 from amusd_mp.security.keys import for_dialling
@@ -97,6 +98,12 @@ class Client:
         return self._link.welcome.model
 
     @property
+    def speculation(self) -> Speculation:
+        """The deployment's own, for requests that do not say otherwise."""
+        assert self._link.welcome is not None
+        return self._link.welcome.speculation
+
+    @property
     def incarnation(self) -> str:
         """The life of the verify node this client talks to."""
         return self._link.verify
@@ -122,7 +129,7 @@ class Client:
             text=text,
             ids=ids,
             messages=messages,
-            speculation=to_speculation(options, self._link.welcome.speculation),
+            speculation=to_speculation(options, self.speculation),
             show_rejected=options.get("show_rejected", False),
         )
         resubmit = to_resubmit(options.get("resubmit", False))

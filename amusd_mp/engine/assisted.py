@@ -4,7 +4,7 @@ Nothing of this project's cache, masks or attention takes part: models are loade
 alike where the nodes' are), and `generate` does the rest, with the library's own defaults for the draft's length.
 
     in:  a line with the two specs, threads, cores and end-of-sequence ids; then one per prompt, {"ids", "max_tokens"}
-    out: {} when loaded; then a line per prompt, {"ids", "seconds", "first"}
+    out: {} when loaded; then a line per prompt, {"ids", "seconds", "first", "prompt"}
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging as transformers_logging
 
@@ -74,8 +75,9 @@ class Assisted:
             generation.pad_token_id = 0
 
     def generate(self, ids: Sequence[int], max_tokens: int) -> dict[str, Any]:
-        """Return output ids, seconds, and seconds to the first of them, greedily."""
+        """Return output ids, seconds, seconds to the first of them, and those that the prompt takes, greedily."""
         prompt = torch.tensor([list(ids)], device=self._verify.device)
+        for_prompt = sum(_prompt_seconds(net, prompt.to(net.device)) for net in (self._verify, self._draft))
         first = FirstToken()
         generate: Any = self._verify.generate
         began = time.perf_counter()
@@ -90,7 +92,26 @@ class Assisted:
             )
         found = out[0, len(ids) :].tolist()
         ended = time.perf_counter()
-        return {"ids": found, "seconds": ended - began, "first": (first.at or ended) - began}
+        return {"ids": found, "seconds": ended - began, "first": (first.at or ended) - began, "prompt": for_prompt}
+
+
+def _prompt_seconds(net: PreTrainedModel, prompt: Tensor) -> float:
+    """Return what a prompt costs a model that has not seen it: a pass over it, less one over its last token alone."""
+    if prompt.shape[1] < 2:
+        return 0.0
+    cache = DynamicCache(config=net.config)
+    whole = _pass_seconds(net, prompt, cache)
+    cache.crop(-1)
+    return max(0.0, whole - _pass_seconds(net, prompt[:, -1:], cache))
+
+
+def _pass_seconds(net: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> float:
+    """Return the seconds of a pass that continues a cache, for the next token alone, as `generate` makes it."""
+    last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in signature(type(net).forward).parameters else {}
+    began = time.perf_counter()
+    with torch.inference_mode():
+        net(input_ids=ids, past_key_values=cache, use_cache=True, **last).logits[0, -1].argmax().item()
+    return time.perf_counter() - began
 
 
 def main() -> None:

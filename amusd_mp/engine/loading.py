@@ -1,8 +1,8 @@
 """From a `ModelSpec` to a model that is loaded, checked against plain forward passes, and warm.
 
 Order matters: what can be refused from names is refused before weights are read, the numeric check runs before the
-cache takes its memory, and the first real step finds everything allocated. Only safetensors are read, the dtype is
-always explicit, and custom code runs only where the spec says so.
+cache takes its memory, and the first real step finds everything allocated, but on a CPU, where the cache grows. Only
+safetensors are read, the dtype is always explicit, and custom code runs only where the spec says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from amusd_mp.errors import ModelError
 from amusd_mp.runtime import OnProgress
 
 DEFAULT_LENGTH: Final = 4096
-"""Slots per row unless asked for: the cache is allocated in full, and a 128k context would take the whole device."""
+"""Slots per row unless asked for: a GPU's cache is allocated in full, and a 128k context would take all of it."""
 
 DTYPES: Final = ("float32", "bfloat16", "float16", "auto")
 ATTENTION: Final = {"slot": attention.NAME, "sdpa": "sdpa"}

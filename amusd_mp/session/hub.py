@@ -37,6 +37,7 @@ from amusd_mp.errors import AmusdError
 from amusd_mp.runtime import Runtime
 from amusd_mp.security.guard import Guard
 from amusd_mp.session.packages import packages
+from amusd_mp.session.pulse import Standstill
 from amusd_mp.session.refusals import to_reply, unreadable
 from amusd_mp.session.sender import Sender
 
@@ -60,7 +61,7 @@ class Peer:
     joined: bool = False
     windows: int = 0
 
-    def status(self, now: float, acceptance: float | None) -> DraftStatus:
+    def status(self, now: float, acceptance: float | None, rescued: float | None) -> DraftStatus:
         """Return what a status report says of this peer, a draft."""
         return DraftStatus(
             node=self.node,
@@ -70,6 +71,7 @@ class Peer:
             age=now - self.heard,
             windows=self.windows,
             acceptance=acceptance,
+            rescued=rescued,
         )
 
 
@@ -103,6 +105,7 @@ class Hub:
         self.peers: dict[str, Peer] = {}
         self.counters: Counter[str] = Counter()
         self._retired: dict[str, None] = {}
+        self._standstill = Standstill()
         self._runtime = runtime
         self._speculation = speculation
         self._approve = approve
@@ -151,7 +154,7 @@ class Hub:
                 self._hear(each)
 
     def publish(self, topic: str, body: Message) -> None:
-        """Say something to whoever subscribes. What is too long to be said is counted: it can only repeat a draft's."""
+        """Say something to whoever subscribes. What is too long to be said is counted, and left to the next digest."""
         payload = self.sender.seal(body)
         if len(payload) > limits.PUBLICATION_BYTES:
             self.counters["unsaid"] += 1
@@ -169,9 +172,12 @@ class Hub:
     def forget_silent(self, now: float) -> None:
         """Let go of drafts not heard of for the liveness time, and of others after the time that sequences are kept.
 
-        Either may be back with its next `hello`: only a newer life of the same node retires one for good.
+        To be called every beat: time in which this process itself stood still is no silence of theirs. Either may be
+        back with its next `hello`: only a newer life of the same node retires one for good.
         """
+        stood = self._standstill.look(now)
         for peer in list(self.peers.values()):
+            peer.heard = min(now, peer.heard + stood)
             silent = now - peer.heard
             if silent > (limits.LIVENESS if peer.role == "draft" else limits.RETAIN):
                 if peer.role == "draft":

@@ -24,12 +24,12 @@ def report(
         sequences=len(core.live),
         max_sequences=model.rows,
         finished=desk.finished,
-        output_tokens=desk.output_tokens + sum(sequence.outputs for sequence in core.live.values()),
+        output_tokens=desk.output_tokens + sum(sequence.generated for sequence in core.live.values()),
         steps=core.steps,
         busy=core.busy,
         degraded=not core.drafts,
         drafts=tuple(
-            peer.status(now, core.acceptance_of(draft))
+            peer.status(now, core.acceptance_of(draft), core.rescued_of(draft))
             for draft in core.drafts
             if (peer := hub.peers.get(draft)) is not None
         ),

@@ -150,7 +150,10 @@ class StatusRequest:
 
 @dataclass(frozen=True, slots=True)
 class DraftStatus:
-    """One joined draft, as the verify node sees it."""
+    """One joined draft, as the verify node sees it.
+
+    `acceptance` is that of its guesses now; `rescued` says how often, where the first one was wrong, another was right.
+    """
 
     node: str
     incarnation: str
@@ -159,6 +162,7 @@ class DraftStatus:
     age: float
     windows: int
     acceptance: float | None = None
+    rescued: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
