@@ -173,7 +173,7 @@ class Desk:
     def count(self, sequence: VerifySequence) -> None:
         """Add a finished sequence to the totals."""
         self.finished += 1
-        self.output_tokens += sequence.outputs
+        self.output_tokens += sequence.generated
 
     async def tokenize(self, request: Tokenize) -> Tokenized:
         """Return a prompt's ids. Raises Refusal for more of them than an answer holds."""
@@ -301,6 +301,7 @@ class Desk:
         """Take over the output that an earlier life of the request had already got."""
         for token in resumed:
             finish = sequence.append(token, Origin.ALONE)
+            sequence.resumed += 1
             if finish is not None:
                 self.end(sequence.name, finish)
                 return

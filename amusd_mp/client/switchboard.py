@@ -143,6 +143,7 @@ class Switchboard:
 
     def _lost(self, welcome: Welcome | None) -> None:
         """Every running stream is lost with the verify node's life."""
+        self.drafting.clear()  # that life's; the next one's beats tell of its own
         if welcome is not None:
             self._began.set()
         self._fail_all(SequenceLost(f"the verify node at {self.link.url} {self.link.loss}"))

@@ -64,6 +64,9 @@ STEP_LIMIT: Final = 60.0
 IDENTIFIER: Final = 40
 """Characters of a sequence, client or draft id; three of them and a prefix fit in a topic."""
 
+PARAMETER_IDS: Final = 8192
+"""Ids in one parameter of a request. They come with every page of its sequence, which must fit in a reply."""
+
 STOP_STRINGS: Final = 16
 
 STOP_CHARACTERS: Final = 1024

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from amusd_mp.core.limits import PARAMETER_IDS
+
 SHOWN = 100
 """Characters of a refused value that an error repeats."""
 
@@ -81,6 +83,8 @@ def problem(params: GenerationParams, vocabulary: int) -> tuple[str, str] | None
         ("frequency_penalty", not -2 <= params.frequency_penalty <= 2, "must lie between -2 and 2"),
         ("repetition_penalty", not 0 < params.repetition_penalty <= 100, "must lie in (0, 100]"),
         ("stop", any(not stop for stop in params.stop), "must not hold an empty string"),
+        ("stop_token_ids", len(params.stop_token_ids) > PARAMETER_IDS, f"must hold at most {PARAMETER_IDS} ids"),
+        ("logit_bias", len(params.logit_bias) > PARAMETER_IDS, f"must map at most {PARAMETER_IDS} ids"),
         (
             "stop_token_ids",
             any(not 0 <= token < vocabulary for token in params.stop_token_ids),

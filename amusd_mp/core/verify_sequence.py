@@ -55,6 +55,7 @@ class VerifySequence:
     output: Output
     opened: float
     read: Callable[[list[int], tuple[int, ...]], str] | None = None
+    resumed: int = 0  # output tokens that an earlier life of the request had got
     row: int | None = None
     fed: int = 0
     carried: int = 0  # committed tokens before the last that the cache lacks, too: those that stood beside a chain
@@ -80,6 +81,11 @@ class VerifySequence:
     def outputs(self) -> int:
         """Output tokens so far."""
         return len(self.ids) - self.prompt_length
+
+    @property
+    def generated(self) -> int:
+        """Output tokens that were computed here."""
+        return self.outputs - self.resumed
 
     @property
     def prefilling(self) -> bool:

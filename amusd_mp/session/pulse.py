@@ -59,7 +59,7 @@ class Pulse:
 
     def look(self, now: float) -> bool:
         """Notice silence; to be called every beat. Return whether the state changed, to SILENT or to LOST."""
-        self.heard += self.standstill.look(now)
+        self.heard = min(now, self.heard + self.standstill.look(now))  # it may have been heard since
         if self.state is State.ALIVE and self.silence(now) > LIVENESS:
             self.state = State.SILENT if self.patience > LIVENESS else State.LOST
             return True

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from amusd_mp.core.limits import PARAMETER_IDS
 from amusd_mp.core.params import SHOWN, GenerationParams, problem
 from amusd_mp.errors import Mismatch
 from amusd_mp.session.fitness import SHOWN as TOLD
@@ -21,6 +22,15 @@ def test_a_parameter_that_is_refused() -> None:
     assert why.startswith("stop_token_ids=(100, 101, ")
     assert len(why) < SHOWN + 100
     assert problem(GenerationParams(stop_token_ids=(96,)), 97) is None
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_parameter_that_would_not_fit_in_a_page(more: int) -> None:
+    ids = tuple(range(PARAMETER_IDS + more))
+    for params in (GenerationParams(stop_token_ids=ids), GenerationParams(logit_bias=tuple((i, -1.0) for i in ids))):
+        found = problem(params, vocabulary=100_000)
+        assert (found is not None) == bool(more)
+        assert found is None or f"at most {PARAMETER_IDS} ids" in found[1]
 
 
 def test_a_draft_that_is_refused() -> None:

@@ -303,6 +303,7 @@ async def test_a_resumed_text_goes_on_as_if_it_had_never_stopped(known: int) -> 
     bench.cases["s"] = Case(submit, Replica(3, offset=3))
     await bench.desk.submit(submit)
     bench.run()
+    assert bench.desk.ledger.find("s").generated == len(ids) - known
     for start in range(len(ids)):
         page = bench.desk.sync(Sync("s", "v", len(prompt) + start))
         assert (page.tokens, page.finish) == (tuple(ids[start:]), finish)

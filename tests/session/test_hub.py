@@ -89,11 +89,22 @@ async def test_silent_drafts_go_and_may_come_back(owner: Any) -> None:
     sender = Sender("draft", "d1")
     await owner.greet(sender)
     now = asyncio.get_running_loop().time()
-    owner.hub.forget_silent(now + limits.LIVENESS / 2)
+    beats = int(limits.LIVENESS / limits.BEAT)
+    for beat in range(beats - 1):
+        owner.hub.forget_silent(now + beat * limits.BEAT)
     assert "d1" in owner.hub.peers
-    owner.hub.forget_silent(now + limits.LIVENESS + 1)
+    for beat in range(beats - 1, beats + 2):
+        owner.hub.forget_silent(now + beat * limits.BEAT)
     assert owner.left == ["d1"]
     assert isinstance(await owner.greet(sender), Welcome)
+    assert "d1" in owner.hub.peers
+
+
+async def test_a_node_that_stood_still_itself_lets_nobody_go(owner: Any) -> None:
+    await owner.greet(Sender("draft", "d1"))
+    now = asyncio.get_running_loop().time()
+    owner.hub.forget_silent(now)
+    owner.hub.forget_silent(now + 10 * limits.LIVENESS)
     assert "d1" in owner.hub.peers
 
 

@@ -59,3 +59,12 @@ def test_time_in_which_this_process_stood_still_is_no_silence() -> None:
     looks(pulse, 0.0, 1.0)
     assert not pulse.look(60.0)
     assert pulse.state is State.ALIVE
+
+
+def test_what_was_heard_after_a_standstill_was_not_heard_in_the_future() -> None:
+    pulse = Pulse()
+    pulse.greeted(0.0)
+    looks(pulse, 0.0, 1.0)
+    pulse.greeted(60.0)
+    assert not pulse.look(60.0)
+    assert pulse.silence(60.0) == 0.0
