@@ -29,8 +29,8 @@ class SpeedUp:
 class Row:
     """One contender. Times in milliseconds; None where nothing was measured.
 
-    tokens_per_second:  all tokens over the time of all blocks, so with several prompts at once the deployment's rate;
-                        of a category None, where prompts of others were answered at the same time
+    tokens_per_second:  all tokens over the time of all responses; with several prompts at once over the time of all
+                        blocks, so the deployment's rate, and of a category None
     ms_per_token:       of one response
     decode_ms:          between a response's first and last token, per token
     decode_total_ms:    the same over all responses' tokens
@@ -121,11 +121,13 @@ def results(
 ) -> dict[str, Any]:
     """Return the rows, the speed-ups, and both again for each category of prompts if there are several.
 
-    `mixed`: prompts of all categories were answered at the same time.
+    `mixed`: several prompts were answered at once, of all categories; only then do `walls`, of all blocks, matter.
     """
     labels = list(answers)
     found: dict[str, Any] = {
-        "rows": [asdict(row(label, answers[label], walls[label])) for label in labels],
+        "rows": [
+            asdict(row(label, answers[label], walls[label] if mixed else _seconds(answers[label]))) for label in labels
+        ],
         "speed_ups": [asdict(speed_up(label, base, answers)) for label, base in compared(labels, baseline, main)],
     }
     categories = list(dict.fromkeys(answer.category for answer in answers[baseline]))
@@ -139,12 +141,13 @@ def _of_category(
 ) -> dict[str, list[dict[str, Any]]]:
     mine = {label: [answer for answer in given if answer.category == name] for label, given in answers.items()}
     return {
-        "rows": [
-            asdict(row(label, given, None if mixed else [answer.seconds for answer in given]))
-            for label, given in mine.items()
-        ],
+        "rows": [asdict(row(label, given, None if mixed else _seconds(given))) for label, given in mine.items()],
         "speed_ups": [asdict(speed_up(label, base, mine)) for label, base in compared(list(mine), baseline, main)],
     }
+
+
+def _seconds(answers: Sequence[Answer]) -> list[float]:
+    return [answer.seconds for answer in answers]
 
 
 def _added(histograms: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
