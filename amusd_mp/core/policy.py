@@ -19,7 +19,8 @@ with g measured as the rate achieved so far
 
 What the code adds to that, each in its place: tokens to come count CAUTION times their acceptance, tokens of a draft
 that is `gap` tokens behind must guess those right first, a wrong one may be `rescued` by a sibling, and the whole is
-weighed by how often waits have paid (`Trust`).
+weighed by how often waits have paid (`Trust`). Rows of different lengths may cost more than their proposals
+(`core.sharing`).
 
 The price counts what a plain comparison of E/T now with E/(T + w) later leaves out: while a step runs, the draft runs
 too. So does the term with h = min(1, g d), the worth of one token of lead: who does not wait finds the part 1 - w/d of

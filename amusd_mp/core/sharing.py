@@ -20,7 +20,7 @@ def computed(ks: Sequence[int], padding: float) -> int:
 
 def likeliest(worths: Sequence[Sequence[float]], m: int) -> list[int]:
     """Return how many of each row are among the m likeliest. `worths`: each row's chances, the likeliest first."""
-    return _shares(len(worths), sorted(_offers(worths))[:m])
+    return _shares(len(worths), _offers(worths)[:m])
 
 
 def best(worths: Sequence[Sequence[float]], price: float, seconds: Sequence[float], padding: float) -> list[int]:
@@ -28,30 +28,27 @@ def best(worths: Sequence[Sequence[float]], price: float, seconds: Sequence[floa
 
     `seconds` says what a step takes that computes 0, 1, ... proposals, `price` is in tokens per second.
     """
-    count, longest = len(worths), max(map(len, worths))
-    padding = padding if count > 1 else 0.0
-    most, found = float("-inf"), list[tuple[float, int]]()
-    offers: list[tuple[float, int]] = []
-    for length in range(longest + 1):  # of the longest row
-        offers += [(-each[length - 1], at) for at, each in enumerate(worths) if 0 < length <= len(each)]
-        if not padding and length < longest:
-            continue
-        offers.sort()
-        empty, share = padding * count * length, 1 - padding
-        for m, tokens in enumerate(accumulate((-worth for worth, _ in offers), initial=0.0)):
+    rows, longest, offers = len(worths), max(map(len, worths)), _offers(worths)
+    if rows == 1:
+        padding = 0.0
+    most, found = float("-inf"), offers
+    for length in range(longest + 1) if padding else (longest,):  # of the longest row
+        within = [offer for offer in offers if offer[2] < length] if padding else offers
+        empty, share = padding * rows * length, 1 - padding
+        for m, tokens in enumerate(accumulate((-worth for worth, _, _ in within), initial=0.0)):
             gain = tokens - price * seconds[round(empty + share * m)]
             if gain > most:
-                most, found = gain, offers[:m]
-    return _shares(count, found)
+                most, found = gain, within[:m]
+    return _shares(rows, found)
 
 
-def _offers(worths: Sequence[Sequence[float]]) -> list[tuple[float, int]]:
-    """Return what each proposal is worth, negative, and its row."""
-    return [(-worth, at) for at, each in enumerate(worths) for worth in each]
+def _offers(worths: Sequence[Sequence[float]]) -> list[tuple[float, int, int]]:
+    """Return what each proposal is worth, negative, with its row and its place there; the likeliest first."""
+    return sorted((-worth, row, at) for row, each in enumerate(worths) for at, worth in enumerate(each))
 
 
-def _shares(rows: int, offers: Sequence[tuple[float, int]]) -> list[int]:
+def _shares(rows: int, offers: Sequence[tuple[float, int, int]]) -> list[int]:
     ks = [0] * rows
-    for _, at in offers:
-        ks[at] += 1
+    for _, row, _ in offers:
+        ks[row] += 1
     return ks
