@@ -113,7 +113,8 @@ class Evidence:
         if accepted < min(len(proposal.tokens), len(own)):
             there = (*proposal.beside, *proposal.unscored)
             others = [each for each in there if each.behind is None and each.depth == accepted]
-            self.record.wrong([(each.share, each.token == own[accepted]) for each in others])
+            if there:  # else it tells none at all, as for alternating requests
+                self.record.wrong([(each.share, each.token == own[accepted]) for each in others])
         for aside in outcome.aside:
             if aside.depth + 1 < len(own):
                 self._judge_behind([each for each in proposal.beside if each.behind is aside], own[aside.depth + 1])

@@ -233,6 +233,10 @@ def test_what_stood_beside_a_wrong_token_is_learned_also_where_it_was_not_scored
     assert chances[17] > 0.8
     assert chances[27] < 0.15
     assert record.rescued > 0.6
+    before = record.rescued
+    store.put("d", 2, draft(1, [5, 6, 7], confidence=(60, 60, 60)), now=0)
+    judge(store, store.best([1], 0), 5, 6, 17)
+    assert record.rescued == before, "a window that tells nothing of others says nothing of them"
 
 
 def test_a_second_contradiction_counts_from_the_commit_that_made_it() -> None:
