@@ -14,6 +14,7 @@ from functools import partial
 from amusd_mp.core import limits
 from amusd_mp.core.digest import DigestReader, Known
 from amusd_mp.core.draft import DraftCore, shared_out
+from amusd_mp.core.effort import toll
 from amusd_mp.core.messages import (
     VERIFY_TOPICS,
     Beat,
@@ -45,9 +46,6 @@ from amusd_mp.tasks import task_group
 log = logging.getLogger(__name__)
 
 ASK_AGAIN = 10.0  # seconds between log lines while no verify node answers
-
-TOLL = 0.1
-"""Part of its seconds that a draft on a CPU takes from a verify model on one: they may share memory and caches."""
 
 
 class DraftNode(Node):
@@ -192,7 +190,7 @@ class DraftNode(Node):
     def _meet(self, welcome: Welcome) -> None:
         """Take note of the verify node's device."""
         assert self._loaded is not None
-        self._core.toll = TOLL if self._loaded.model.card.device == welcome.model.device == "cpu" else 0.0
+        self._core.toll = toll(self._loaded.model.card.device, welcome.model.device)
 
     async def _beat(self) -> None:
         """Say that we live, and say every lead again: a lost window must not stall both sides."""

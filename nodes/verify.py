@@ -48,7 +48,8 @@ from amusd_mp.runtime import OnProgress
 from amusd_mp.security.guard import Guard
 from amusd_mp.session.device_watch import DeviceWatch
 from amusd_mp.session.fitness import compare
-from amusd_mp.session.hub import Hub, Peer
+from amusd_mp.session.hub import Hub
+from amusd_mp.session.peer import Peer
 from amusd_mp.session.quiet import Quiet
 from amusd_mp.session.report import report
 from amusd_mp.session.sender import Sender

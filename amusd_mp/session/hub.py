@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from amusd_mp import transport
 from amusd_mp.codec import DecodeError, OtherProtocol, UnknownType, decode, holds_all
@@ -19,7 +18,6 @@ from amusd_mp.core.ledger import Refusal
 from amusd_mp.core.messages import (
     DRAFT_TOPICS,
     Barrier,
-    DraftStatus,
     Envelope,
     ErrorCode,
     ErrorReply,
@@ -37,6 +35,7 @@ from amusd_mp.errors import AmusdError
 from amusd_mp.runtime import Runtime
 from amusd_mp.security.guard import Guard
 from amusd_mp.session.packages import packages
+from amusd_mp.session.peer import Peer
 from amusd_mp.session.pulse import Standstill
 from amusd_mp.session.refusals import to_reply, unreadable
 from amusd_mp.session.sender import Sender
@@ -45,34 +44,6 @@ log = logging.getLogger(__name__)
 
 ROLES = ("draft", "client", "observer")
 RETIRED_KEPT = 1024  # retired incarnations remembered; random ids never return, so this only bounds memory
-
-
-@dataclass(slots=True)
-class Peer:
-    """One life of one dialler. `joined` once something it published arrived: only then its line to us is live."""
-
-    node: str
-    incarnation: str
-    role: str
-    model: str  # not the whole card: what a stranger tells may be long
-    device: str
-    heard: float
-    key: str | None = None  # what it has proven, not what it says
-    joined: bool = False
-    windows: int = 0
-
-    def status(self, now: float, acceptance: float | None, rescued: float | None) -> DraftStatus:
-        """Return what a status report says of this peer, a draft."""
-        return DraftStatus(
-            node=self.node,
-            incarnation=self.incarnation,
-            model=self.model,
-            device=self.device,
-            age=now - self.heard,
-            windows=self.windows,
-            acceptance=acceptance,
-            rescued=rescued,
-        )
 
 
 OnRequest = Callable[[Envelope], Awaitable[Reply]]

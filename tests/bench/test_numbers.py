@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from amusd_mp.bench.bound import completed, verify_cost
@@ -91,6 +93,17 @@ def summary(name: str) -> dict[str, object]:
         "bounds": {"amusd": {"ms_per_token": 240.0, "share": 0.96}},
         **results(answers, walls, "autoregressive", "amusd"),
     }
+
+
+def test_the_rate_of_a_category_is_unknown_where_others_were_answered_at_the_same_time() -> None:
+    answers = {label: [replace(answer(label, each, 2.0), category=each) for each in "xy"] for label in ("a", "m")}
+    walls = {"a": [3.0], "m": [1.5]}
+    mixed, single = results(answers, walls, "a", "m", mixed=True), results(answers, walls, "a", "m")
+    tokens = sum(each.tokens for each in answers["a"])
+    assert [row["tokens_per_second"] for row in mixed["rows"]] == [tokens / 3.0, tokens / 1.5]
+    assert [row["tokens_per_second"] for row in mixed["categories"]["x"]["rows"]] == [None, None]
+    assert [row["tokens_per_second"] for row in single["rows"]] == [tokens / 4.0] * 2
+    assert [row["tokens_per_second"] for row in single["categories"]["x"]["rows"]] == [tokens / 4.0] * 2
 
 
 def test_a_report_shows_rows_intervals_and_that_a_model_is_padded() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amusd_mp.core.effort import FRESH, ONE_IN, PATIENCE_ROUNDS, Effort
+from amusd_mp.core.effort import FRESH, ONE_IN, PATIENCE_ROUNDS, Effort, toll
 
 
 def worked(effort: Effort, rounds: int) -> int:
@@ -36,3 +36,8 @@ def test_a_new_sequence_is_given_some_rounds() -> None:
     effort.fresh()
     assert worked(effort, FRESH) == FRESH
     assert worked(effort, 10 * ONE_IN) == 10
+
+
+def test_only_models_that_both_are_on_cpus_are_taken_to_disturb_each_other() -> None:
+    assert toll("cpu", "cpu") > 0
+    assert toll("cpu", "cuda:0") == toll("cuda:0", "cpu") == toll("cuda:0", "cuda:1") == 0

@@ -15,7 +15,8 @@ from amusd_mp.core import limits
 from amusd_mp.core.messages import Envelope, Hello, Message, NodeState
 from amusd_mp.core.params import Speculation
 from amusd_mp.runtime import Runtime
-from amusd_mp.session.hub import Hub, Peer
+from amusd_mp.session.hub import Hub
+from amusd_mp.session.peer import Peer
 from amusd_mp.session.sender import Sender
 from amusd_mp.testing.stub import StubModel
 

@@ -1,0 +1,35 @@
+"""Who has said hello to a hub: one life of a draft, a client or an observer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amusd_mp.core.messages import DraftStatus
+
+
+@dataclass(slots=True)
+class Peer:
+    """One life of one dialler. `joined` once something it published arrived: only then its line to us is live."""
+
+    node: str
+    incarnation: str
+    role: str
+    model: str  # not the whole card: what a stranger tells may be long
+    device: str
+    heard: float
+    key: str | None = None  # what it has proven, not what it says
+    joined: bool = False
+    windows: int = 0
+
+    def status(self, now: float, acceptance: float | None, rescued: float | None) -> DraftStatus:
+        """Return what a status report says of this peer, a draft."""
+        return DraftStatus(
+            node=self.node,
+            incarnation=self.incarnation,
+            model=self.model,
+            device=self.device,
+            age=now - self.heard,
+            windows=self.windows,
+            acceptance=acceptance,
+            rescued=rescued,
+        )
