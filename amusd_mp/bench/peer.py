@@ -42,7 +42,6 @@ class PeerWriter:
         self._client = client
         self._task = task
         self._process = process
-        self._line = asyncio.Lock()  # one question at a time
 
     def __repr__(self) -> str:
         return f"<PeerWriter {self.label}, process {self._process.pid}>"
@@ -72,8 +71,8 @@ class PeerWriter:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            async with self._line, asyncio.timeout(timeout):
-                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            async with asyncio.timeout(timeout):
                 await self._process.stdin.drain()
                 line = await self._process.stdout.readline()
         except (TimeoutError, ConnectionError) as error:

@@ -95,6 +95,8 @@ def command(
 
     if peer not in (None, "assisted"):
         raise UsageError(f"--peer {peer!r} is unknown; there is: assisted")
+    if peer and concurrency > 1:
+        raise UsageError(f"--peer: it answers one prompt at a time, not --concurrency {concurrency}; leave one out")
     if url is not None and delay_ms:
         raise UsageError("--delay-ms changes what the draft dials, so it needs nodes that are started here, not --url")
     unfit = {"--url": url is not None, "--peer": peer is not None, "--temperature": temperature > 0}

@@ -91,6 +91,7 @@ def test_a_benchmark_from_nodes_to_report(tmp_path: Path) -> None:
     [
         (("--sweep", "2,x"), "--sweep '2,x': write positive numbers"),
         (("--peer", "other"), "there is: assisted"),
+        (("--peer", "assisted", "--concurrency", "8"), "one prompt at a time, not --concurrency 8"),
         (("--prompts", "absent.jsonl"), "cannot be read"),
         (("--url", "tcp://127.0.0.1:1", "--delay-ms", "3"), "needs nodes that are started here"),
     ],
