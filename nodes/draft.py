@@ -2,7 +2,7 @@
 
 One loop: reconcile with every commit that arrived, guess one token further for every sequence whose lead is not full
 and behind what else may come, publish it all. It only dials, never waits for the network between steps, and is
-forgotten without harm.
+forgotten without harm. What is committed it knows from its follower; the device has a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 from functools import partial
 
 from amusd_mp.core import limits
-from amusd_mp.core.digest import DigestReader, Known
 from amusd_mp.core.draft import DraftCore, shared_out
 from amusd_mp.core.effort import toll
 from amusd_mp.core.messages import (
@@ -23,16 +22,13 @@ from amusd_mp.core.messages import (
     Envelope,
     NodeState,
     Opened,
-    Sync,
-    SyncPage,
     Welcome,
     draft_topic,
 )
 from amusd_mp.core.model import Loaded
-from amusd_mp.core.params import problem
-from amusd_mp.core.replica import Contradiction, Replica
 from amusd_mp.core.telling import Telling
-from amusd_mp.errors import NotReady, OperationalError, ProtocolError, RequestTimeout, Unreachable
+from amusd_mp.errors import NotReady, RequestTimeout, Unreachable
+from amusd_mp.follower import Follower
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.security.keys import for_dialling
@@ -60,11 +56,8 @@ class DraftNode(Node):
         self._loaded: Loaded | None = None
         self._link: Link | None = None
         self._core = DraftCore(rows=0, max_length=0, eos_ids=())
-        self._digest = DigestReader()
-        self._opened_in: dict[str, int] = {}  # sequence -> digest cycle at which it was opened here
-        self._wanted: dict[str, None] = {}  # sequences to sync, in order of asking
+        self._follower: Follower | None = None
         self._work = asyncio.Event()
-        self._fetch = asyncio.Event()
         self._drained = asyncio.Event()
         self._device_watch = DeviceWatch(context.name, self._runtime.now)
         self._telling = Telling()
@@ -89,10 +82,12 @@ class DraftNode(Node):
             padding=model.padding,
         )
         assert self._link is not None
+        self._follower = Follower(self._core, self._link, model.card.fingerprint.vocabulary, self._work.set)
         self._link.card = model.card
 
     async def serve(self) -> None:
         assert self._link is not None
+        assert self._follower is not None
         async with task_group() as tasks:
             running = [
                 tasks.create_task(work(), name=f"{self.context.name} {name}")
@@ -100,7 +95,7 @@ class DraftNode(Node):
                     ("link", self._link.run),
                     ("guesses", self._guess),
                     ("joins", self._join),
-                    ("fetches", self._fetch_wanted),
+                    ("fetches", self._follower.run),
                     ("beats", self._beat),
                 )
             ]
@@ -208,120 +203,22 @@ class DraftNode(Node):
     # ------------------------------------------------------------------------------------------ what arrives
 
     def _hear(self, envelope: Envelope) -> None:
+        assert self._follower is not None
         match envelope.body:
             case Committed() as window:
-                self._commit(window)
+                if self._follower.commit(window):
+                    self._telling.commit(self._runtime.now(), self._core.steps)
             case Opened(sequence=name):
-                self._want(name)
+                self._follower.want(name)
             case Beat() as beat:
-                self._compare(beat)
+                self._follower.compare(beat)
                 if beat.watched:
                     self._tracer.watch()
             case _:
                 pass
 
-    def _commit(self, window: Committed | SyncPage) -> None:
-        if not self._readable(window.tokens):
-            return
-        self._telling.commit(self._runtime.now(), self._core.steps)
-        try:
-            if self._core.commit(window):
-                self._want(window.sequence)
-        except Contradiction as error:
-            log.error("%s; starting over with this sequence", error)
-            self._forget(window.sequence)
-        self._work.set()
-
-    def _readable(self, tokens: tuple[int, ...]) -> bool:
-        """Return whether all ids are this model's: others would be the end of its device's context."""
-        assert self._loaded is not None
-        assert self._link is not None
-        readable = max(tokens, default=0) < self._loaded.model.card.fingerprint.vocabulary
-        self._link.counters["foreign_ids"] += not readable
-        return readable
-
-    def _compare(self, beat: Beat) -> None:
-        """Read the digest: fetch what is unknown or lags, drop what is gone."""
-        mine = {
-            name: Known(sequence.replica.version, sequence.replica.length, self._opened_in.get(name, 0))
-            for name, sequence in self._core.sequences.items()
-        }
-        found = self._digest.read(beat, mine)
-        for name in (*found.unknown, *found.behind):
-            self._want(name)
-        for name in found.gone:
-            self._forget(name)
-        for entry in beat.digest:
-            if entry.done:
-                self._forget(entry.sequence)
-
-    def _forget(self, name: str) -> None:
-        self._core.close(name)
-        self._opened_in.pop(name, None)
-        self._wanted.pop(name, None)
-
     def _lost(self, welcome: Welcome | None) -> None:
-        """The verify node is silent or in another life: its sequences mean nothing any more."""
-        self._core.close_all()
-        self._opened_in.clear()
-        self._wanted.clear()
-        self._digest = DigestReader()
+        assert self._follower is not None
+        self._follower.forget_all()
         if welcome is not None:
             self._meet(welcome)
-
-    # ------------------------------------------------------------------------------------------ fetching
-
-    def _want(self, name: str) -> None:
-        if len(self._wanted) < limits.KEPT_SEQUENCES:  # what is left out now stands in the next digest
-            self._wanted[name] = None
-        self._fetch.set()
-
-    async def _fetch_wanted(self) -> None:
-        """Sync what is missing, one sequence after the other."""
-        assert self._link is not None
-        while True:
-            await self._fetch.wait()
-            self._fetch.clear()
-            while self._wanted:
-                name = next(iter(self._wanted))
-                del self._wanted[name]
-                try:
-                    await self._sync(name)
-                except OperationalError as error:  # gone, restarted, unreachable: the next digest says what is true
-                    log.debug("sequence %s: not fetched: %s", name, error)
-                except Contradiction as error:
-                    log.error("%s; starting over with this sequence", error)
-                    self._forget(name)
-
-    def _check(self, name: str, page: SyncPage) -> None:
-        """Raise ProtocolError for a page that no honest verify node sends, before anything of it reaches the device."""
-        assert self._loaded is not None
-        vocabulary = self._loaded.model.card.fingerprint.vocabulary
-        if page.sequence != name or not self._readable(page.tokens) or problem(page.params, vocabulary):
-            raise ProtocolError(f"the page of sequence {name} cannot be its own")
-        if name not in self._core.sequences and len(self._core.sequences) >= limits.KEPT_SEQUENCES:
-            raise ProtocolError(f"over {limits.KEPT_SEQUENCES} sequences at once")
-
-    async def _sync(self, name: str) -> None:
-        assert self._link is not None
-        life = self._link.verify
-        known = self._core.sequences.get(name)
-        replica = known.replica if known is not None else None
-        while True:
-            start = replica.length if replica is not None else 0
-            page = await self._link.call(Sync(name, life, start), SyncPage)
-            if self._link.verify != life:
-                return
-            self._check(name, page)
-            if replica is None:
-                replica = Replica(page.prompt_length)
-            news = replica.merge(page)
-            if replica.length >= page.length:
-                break
-            if not news.tokens:
-                raise ProtocolError(f"a page of sequence {name} brings nothing, and is not the last")
-        self._opened_in.setdefault(name, self._digest.cycle)
-        self._core.open(page, replica)
-        if replica.complete:
-            self._forget(name)
-        self._work.set()

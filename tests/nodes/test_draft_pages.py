@@ -51,7 +51,7 @@ def answered(draft: Any, monkeypatch: pytest.MonkeyPatch, *pages: SyncPage) -> l
 async def test_a_page_that_cannot_be_its_own(draft: Any, monkeypatch: pytest.MonkeyPatch, page: SyncPage) -> None:
     left = answered(draft, monkeypatch, page, PAGE)
     with pytest.raises(ProtocolError):
-        await draft._sync("s")
+        await draft._follower.fetch("s")
     assert left == [PAGE]
     assert not draft._core.sequences
 
@@ -60,20 +60,20 @@ async def test_ids_beyond_the_vocabulary_are_counted(draft: Any, monkeypatch: py
     before = draft._link.counters["foreign_ids"]
     answered(draft, monkeypatch, replace(PAGE, tokens=(1, 2, VOCABULARY)))
     with pytest.raises(ProtocolError):
-        await draft._sync("s")
+        await draft._follower.fetch("s")
     assert draft._link.counters["foreign_ids"] == before + 1
 
 
 async def test_pages_that_bring_something_are_asked_for_to_the_end(draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = (replace(PAGE, tokens=(1,)), replace(PAGE, start=1, tokens=(2, 3)))
     assert answered(draft, monkeypatch, *parts) is not None
-    await draft._sync("s")
+    await draft._follower.fetch("s")
     assert draft._core.sequences["s"].replica.tokens == [1, 2, 3]
 
 
 async def test_what_is_wanted_is_bounded(draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft, "_fetch", type("Unset", (), {"set": lambda self: None})())
+    monkeypatch.setattr(draft._follower, "_asked", type("Unset", (), {"set": lambda self: None})())
     for number in range(limits.KEPT_SEQUENCES + 100):
-        draft._want(f"s{number}")
-    assert len(draft._wanted) == limits.KEPT_SEQUENCES
-    draft._wanted.clear()
+        draft._follower.want(f"s{number}")
+    assert len(draft._follower._wanted) == limits.KEPT_SEQUENCES
+    draft._follower._wanted.clear()
