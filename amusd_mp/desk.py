@@ -1,8 +1,7 @@
 """The verify node's front desk: what a client may ask, checked, admitted once, and looked up again.
 
-It turns requests into sequences of the core. It knows tokens and texts, no transport and no device; tokenizing, the one
-slow thing it does, runs on an executor of its own, so the loop never blocks. Every refusal names the parameter at
-fault and the remedy.
+It turns requests into sequences of the core. It knows tokens, no transport and no device; what becomes of texts is the
+reader's. Every refusal names the parameter at fault and the remedy.
 """
 
 from __future__ import annotations
@@ -13,16 +12,14 @@ import logging
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from amusd_mp.core.ledger import Ledger, Refusal
-from amusd_mp.core.limits import LOOKAHEAD_MAX, PAGE_CHARACTERS, PAGE_TOKENS, PROMPT_TOKENS, REQUEST_TIMEOUT
+from amusd_mp.core.limits import LOOKAHEAD_MAX, REQUEST_TIMEOUT
 from amusd_mp.core.messages import (
     Cancel,
     Cancelled,
     Committed,
     Detokenize,
-    Detokenized,
     ErrorCode,
     Finish,
     Message,
@@ -36,7 +33,6 @@ from amusd_mp.core.messages import (
     Sync,
     SyncPage,
     Tokenize,
-    Tokenized,
     sequence_topic,
 )
 from amusd_mp.core.model import ModelCard, Tokenizer
@@ -44,12 +40,12 @@ from amusd_mp.core.output import Output
 from amusd_mp.core.params import Speculation, problem
 from amusd_mp.core.verify import VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
-from amusd_mp.runtime import Executor, Runtime
+from amusd_mp.reader import Reader
+from amusd_mp.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = 0.5  # seconds a refused client should wait: a short answer's length
-READ_BEHIND = 8  # tokens that rejected ones are decoded behind
 
 Publish = Callable[[VerifySequence, Opened | Committed], None]
 
@@ -79,7 +75,7 @@ class Desk:
         self._speculation = speculation
         self._publish = publish
         self._on_work = on_work
-        self._executor: Executor = runtime.executor("tokenizer")
+        self._reader = Reader(tokenizer, card, runtime, core.free_rows)
         self._arriving: dict[str, asyncio.Future[None]] = {}
 
     def __repr__(self) -> str:
@@ -97,9 +93,9 @@ class Desk:
             case Cancel():
                 return self.cancel(request)
             case Tokenize():
-                return await self.tokenize(request)
+                return await self._reader.tokenize(request)
             case Detokenize():
-                return await self.detokenize(request)
+                return await self._reader.detokenize(request)
             case _:
                 raise Refusal(ErrorCode.MALFORMED, f"{type(request).__name__} is not a request")
 
@@ -112,7 +108,7 @@ class Desk:
             self._check(submit)
             done = self._arriving[submit.sequence] = asyncio.get_running_loop().create_future()
             try:
-                prompt = await self._executor.run(partial(self._encode, submit))
+                prompt = await self._reader.encode(submit)
                 sequence = self._admit(submit, prompt)
             finally:
                 del self._arriving[submit.sequence]
@@ -175,39 +171,15 @@ class Desk:
         self.finished += 1
         self.output_tokens += sequence.generated
 
-    async def tokenize(self, request: Tokenize) -> Tokenized:
-        """Return a prompt's ids. Raises Refusal for more of them than an answer holds."""
-        ids = await self._executor.run(partial(self._encode, request))
-        if len(ids) > PROMPT_TOKENS:
-            raise Refusal(
-                ErrorCode.INVALID,
-                f"the prompt has {len(ids)} tokens, and an answer holds {PROMPT_TOKENS}; ask for it in parts",
-                field="prompt",
-            )
-        return Tokenized(ids)
-
-    async def detokenize(self, request: Detokenize) -> Detokenized:
-        """Return how ids read. Raises Refusal for ids that are none, and for more than an answer holds."""
-        self._check_ids("tokens", request.ids)
-        if len(request.ids) > PAGE_TOKENS:
-            raise Refusal(
-                ErrorCode.INVALID, f"{len(request.ids)} tokens; at most {PAGE_TOKENS} at once", field="tokens"
-            )
-        parts = [(each,) for each in request.ids] if request.apart else [request.ids]
-        texts = await self._executor.run(lambda: tuple(map(self._tokenizer.decode, parts)))
-        if sum(map(len, texts)) > PAGE_CHARACTERS:
-            raise Refusal(ErrorCode.INVALID, f"the text has over {PAGE_CHARACTERS} characters", field="tokens")
-        return Detokenized(texts)
-
     def read(self, name: str, tokens: tuple[int, ...]) -> str:
         """Return how guessed tokens of a live sequence read; "" for ids that are none."""
         sequence = self._core.live.get(name)
         known = all(token < self._card.fingerprint.vocabulary for token in tokens)
-        return self._read(sequence.ids, tokens) if sequence is not None and tokens and known else ""
+        return self._reader.read(sequence.ids, tokens) if sequence is not None and tokens and known else ""
 
     def close(self) -> None:
         """Release the tokenizer's thread."""
-        self._executor.close()
+        self._reader.close()
 
     # ------------------------------------------------------------------------------------------ admission
 
@@ -229,17 +201,9 @@ class Desk:
                 retry_after=RETRY_AFTER,
             )
 
-    def _encode(self, submit: Submit | Tokenize) -> tuple[int, ...]:
-        if isinstance(submit, Submit) and submit.ids is not None:
-            return submit.ids
-        if submit.text is not None:
-            return self._tokenizer.encode(submit.text)
-        assert submit.messages is not None
-        return self._tokenizer.encode_chat([(message.role, message.content) for message in submit.messages])
-
     def _admit(self, submit: Submit, prompt: tuple[int, ...]) -> VerifySequence:
-        self._check_ids("prompt", prompt)
-        self._check_ids("resumed", submit.resumed)
+        self._reader.check("prompt", prompt)
+        self._reader.check("resumed", submit.resumed)
         if not prompt:
             raise Refusal(ErrorCode.INVALID, "the prompt is empty", field="prompt")
         most = self._card.max_length - 1
@@ -262,15 +226,6 @@ class Desk:
         self._on_work()
         return sequence
 
-    def _check_ids(self, field: str, ids: tuple[int, ...]) -> None:
-        vocabulary = self._card.fingerprint.vocabulary
-        if ids and max(ids) >= vocabulary:
-            raise Refusal(
-                ErrorCode.INVALID,
-                f"{field} holds id {max(ids)}; {self._card.name} has ids below {vocabulary}",
-                field=field,
-            )
-
     def _sequence(self, submit: Submit, prompt: tuple[int, ...], now: float) -> VerifySequence:
         room = self._card.max_length - len(prompt)
         asked = submit.params.max_tokens
@@ -287,15 +242,8 @@ class Desk:
             max_length=self._card.max_length,
             output=output,
             opened=now,
-            read=self._read if submit.show_rejected else None,
+            read=self._reader.read if submit.show_rejected else None,
         )
-
-    def _read(self, context: list[int], tokens: tuple[int, ...]) -> str:
-        """Return how `tokens` read behind the last of `context`: decoders treat the first word of a text apart."""
-        before = context[-READ_BEHIND:]
-        text = self._tokenizer.decode([*before, *tokens])
-        lead = self._tokenizer.decode(before)
-        return text.removeprefix(lead) if text.startswith(lead) else self._tokenizer.decode(tokens)
 
     def _resume(self, sequence: VerifySequence, resumed: tuple[int, ...]) -> None:
         """Take over the output that an earlier life of the request had already got."""

@@ -17,7 +17,7 @@ from amusd_mp.core.draft import DraftCore
 from amusd_mp.core.messages import Beat, Committed, Sync, SyncPage
 from amusd_mp.core.params import problem
 from amusd_mp.core.replica import Contradiction, Replica
-from amusd_mp.errors import OperationalError, ProtocolError
+from amusd_mp.errors import AmusdError, ProtocolError
 from amusd_mp.session.link import Link
 
 log = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ class Follower:
         found = self._digest.read(beat, mine)
         for name in (*found.unknown, *found.behind):
             self.want(name)
-        for name in found.gone:
+        done = [entry.sequence for entry in beat.digest if entry.done]
+        for name in (*found.gone, *done):
             self._forget(name)
-        for entry in beat.digest:
-            if entry.done:
-                self._forget(entry.sequence)
+        if found.gone or done:
+            self._on_work()  # a row may be free
 
     def want(self, name: str) -> None:
         """Have a sequence fetched, or what it lacks; `run` does it."""
@@ -112,10 +112,10 @@ class Follower:
                 del self._wanted[name]
                 try:
                     await self.fetch(name)
-                except OperationalError as error:  # gone, restarted, unreachable: the next digest says what is true
-                    log.debug("sequence %s: not fetched: %s", name, error)
                 except Contradiction as error:
                     self._start_over(name, error)
+                except AmusdError as error:  # gone, restarted, refused, unreachable: the next digest says what is true
+                    log.debug("sequence %s: not fetched: %s", name, error)
 
     async def fetch(self, name: str) -> None:
         """Ask for all that is not known of a sequence, and open it.
@@ -147,7 +147,9 @@ class Follower:
 
     def _check(self, name: str, page: SyncPage) -> None:
         """Raise ProtocolError for a page that no honest verify node sends, before anything of it reaches the device."""
-        if page.sequence != name or not self._readable(page.tokens) or problem(page.params, self._vocabulary):
+        limit = self._link.welcome.model.max_length if self._link.welcome is not None else 0
+        known = self._readable(page.tokens) and problem(page.params, self._vocabulary) is None
+        if page.sequence != name or not known or not 1 <= page.prompt_length <= page.length <= limit:
             raise ProtocolError(f"the page of sequence {name} cannot be its own")
         if name not in self._core.sequences and len(self._core.sequences) >= limits.KEPT_SEQUENCES:
             raise ProtocolError(f"over {limits.KEPT_SEQUENCES} sequences at once")

@@ -136,6 +136,8 @@ class DraftNode(Node):
                 if step is None:
                     if core.news:
                         self._publish()  # what it was too early to tell
+                    if not core.sequences:
+                        self._telling.pause()
                     self._work.clear()
                     quiet.rest()  # what it hears may be work
                     await self._work.wait()

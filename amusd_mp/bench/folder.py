@@ -19,6 +19,8 @@ from typing import Any
 from amusd_mp.bench.records import Answer
 from amusd_mp.errors import UsageError
 
+SUMMARY = "summary.json"
+
 
 class RunFolder:
     """A new folder; a line is on disk as soon as it is told, so an interrupted run keeps what it has."""
@@ -26,7 +28,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Make the folder. Raises UsageError if it has files in it, or cannot be made."""
         if path.is_dir() and any(path.iterdir()):
-            raise UsageError(f"{path} already holds a run; give another folder with --out")
+            what = "a run" if (path / SUMMARY).exists() else "something else, or a run that was not finished"
+            raise UsageError(f"{path} already holds {what}; remove it, or give another folder with --out (make: RUNS=)")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -52,7 +55,7 @@ class RunFolder:
 
 def load_summary(path: Path) -> dict[str, Any]:
     """Return the summary of a run's folder, or of the file itself. Raises UsageError naming what is missing."""
-    file = path / "summary.json" if path.is_dir() else path
+    file = path / SUMMARY if path.is_dir() else path
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

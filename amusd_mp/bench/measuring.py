@@ -1,8 +1,8 @@
 """The measurement: every contender on the same prompts, in turn, so that whatever disturbs one disturbs all.
 
-A *block* is what one contender does before the next has its turn: one prompt, or, when several are to be answered at
-once, all of them. In every repeat each block is done by each contender, beginning with another one each time. Knows no
-process and no file.
+A *block* is what one contender does before the next has its turn: one prompt, computed before all of them, or all
+prompts, which each contender then computes itself. In every repeat each block is done by each contender, beginning with
+another one each time. Knows no process and no file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Measurement:
     """Answers and block times (seconds) by contender, in the same order of repeats and prompts for each.
 
     concurrency:  prompts answered at once
-    prime:        called before a prompt's first answer of a repeat, so that nobody alone pays for its prefill
+    prime:        called before a prompt's first answer of a repeat, so that nobody alone pays for its prefill; None: a
+                  block is all prompts
     """
 
     writers: Sequence[Writer]
@@ -44,12 +45,12 @@ class Measurement:
 
     async def run(self) -> None:
         """Measure. Raises what a writer raises."""
-        blocks = [[prompt] for prompt in self.prompts] if self.concurrency == 1 else [list(self.prompts)]
+        blocks = [list(self.prompts)] if self.prime is None else [[prompt] for prompt in self.prompts]
         self.answers = {writer.label: [] for writer in self.writers}
         self.walls = {writer.label: [] for writer in self.writers}
         for repeat in range(self.repeats):
             for number, block in enumerate(blocks):
-                if self.prime is not None and self.concurrency == 1:
+                if self.prime is not None:
                     await self.prime(block[0])
                 first = (repeat + number) % len(self.writers)
                 for writer in (*self.writers[first:], *self.writers[:first]):

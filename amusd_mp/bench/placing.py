@@ -21,6 +21,14 @@ def cores_for_client(deployment: Deployment, allowed: frozenset[int]) -> frozens
     return nobodys or allowed - pinned[deployment.verify()] or allowed
 
 
+def cores_for_peer(deployment: Deployment) -> list[int]:
+    """Return the cores that another program gets: those of all nodes, of this process where one is not pinned."""
+    nodes = deployment.nodes.values()
+    if all(node.cores for node in nodes):
+        return sorted({core for node in nodes for core in node.cores or ()})
+    return sorted(allowed_cores() or ())
+
+
 @contextmanager
 def beside(deployment: Deployment) -> Iterator[None]:
     """Run this process beside the nodes of a deployment, which are running already.

@@ -36,10 +36,11 @@ def read(source: str) -> tuple[BenchPrompt, ...]:
     wanted = int(count) if mark and count.isdecimal() else None
     path = Path(name if wanted is not None else source)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a JSON text may hold other ends of line
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"prompts {str(path)!r} cannot be read: {error}") from error
-    found = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()][:wanted]
+    rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()][:wanted]
+    found = [_parse(line, path, number) for number, line in rows]
     if not found:
         raise UsageError(f"prompts {str(path)!r}: no line with a prompt")
     if wanted is not None and len(found) < wanted:

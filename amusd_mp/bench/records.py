@@ -1,7 +1,7 @@
 """What was measured, response by response, and how a line of `requests.jsonl` reads.
 
 The keys are Spec-Bench's (question_id, category, model_id, choices with turns, decoding_steps, new_tokens, wall_time,
-accept_lengths), so its evaluation scripts read our files, with our counts beside them.
+accept_lengths), with ours beside them; its scripts expect one contender in a file, so filter by `contender` first.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Turn:
 
     `steps` are the tokens that each step of the verify model yielded; empty where that is not known. `agreement` says
     of each token whether the draft had guessed it: "1" it had, "0" something else, "?" nothing, or nobody looked.
+    `prompt_seconds` were taken off `seconds` and `first` for a prompt that others find computed.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Turn:
     steps: tuple[int, ...] = ()
     counts: Counts | None = None
     agreement: str = ""
+    prompt_seconds: float = 0.0
 
     @classmethod
     def of(cls, result: GenerationResult) -> Turn:
@@ -86,6 +88,7 @@ class Answer:
             "accept_lengths": [length for turn in self.turns for length in turn.steps],
             "token_ids": [turn.token_ids for turn in self.turns],
             "time_to_first_token": [turn.first for turn in self.turns],
+            "prompt_time_taken_off": [turn.prompt_seconds for turn in self.turns],
             "counts": [asdict(turn.counts) if turn.counts else None for turn in self.turns],
         }
         return {

@@ -6,26 +6,27 @@ best k; everything is measured in turn, compared, written. It prints nothing: `P
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from amusd_mp.bench import summary
 from amusd_mp.bench.curves import acceptance
 from amusd_mp.bench.differences import Difference, differences, margin
 from amusd_mp.bench.folder import RunFolder
 from amusd_mp.bench.measuring import Measurement, spaced
-from amusd_mp.bench.peer import assisted
-from amusd_mp.bench.placing import beside
+from amusd_mp.bench.peer import peers_of
+from amusd_mp.bench.placing import beside, cores_for_peer
+from amusd_mp.bench.plan import Plan, Progress
 from amusd_mp.bench.prompts import BenchPrompt
 from amusd_mp.bench.records import Answer, together
 from amusd_mp.bench.watching import Recorder
-from amusd_mp.bench.writers import NodeWriter, Task, Writer, as_text, has_template
+from amusd_mp.bench.writers import NodeWriter, Writer, has_template, prompt_ids
 from amusd_mp.config import Deployment
 from amusd_mp.config.write import tables_of, to_toml
 from amusd_mp.core.params import Strategy
-from amusd_mp.errors import OperationalError
+from amusd_mp.errors import OperationalError, UsageError
 from amusd_mp.launcher.cluster import LocalCluster
 
 if TYPE_CHECKING:
@@ -45,43 +46,6 @@ DRAFT_TIMEOUT: Final = 60.0
 """Seconds until a draft must have joined; nodes that are started here are ready by then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be measured.
-
-    fixed:         alternating's k that is measured in full (the paper's is 5); None: none
-    sweep:         k of which the best is measured in full, too, found on `sweep_prompts` of the prompts
-    lookahead:     of the asynchronous contender; None: the deployment's
-    peer_threads:  a contender with transformers' assisted generation for each number of threads
-    delay_ms:      for the record; the deployment already has it in the address that the draft dials
-    """
-
-    name: str
-    prompts: Sequence[BenchPrompt]
-    task: Task
-    repeats: int = 3
-    warm_up: int = 1
-    concurrency: int = 1
-    fixed: int | None = 5
-    sweep: tuple[int, ...] = (1, 2, 3, 5, 8)
-    sweep_prompts: int = 8
-    lookahead: int | None = None
-    peer_threads: tuple[int, ...] = ()
-    delay_ms: float = 0.0
-    timeline: bool = True
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-class Progress(Protocol):
-    """Told how far a benchmark is."""
-
-    def phase(self, what: str, answers: int) -> None:
-        """A part begins that will take so many answers."""
-
-    def answered(self, answer: Answer) -> None:
-        """One of them is there."""
-
-
 class Bench:
     """One run of a plan on one deployment, into one folder."""
 
@@ -98,9 +62,11 @@ class Bench:
         """Measure, write everything, and return the summary. `url`: nodes that already run. Raises AmusdError."""
         self._folder.text("config.toml", to_toml(tables_of(self._deployment)))
         self._folder.json("environment.json", self._plan.environment)
+        cores = cores_for_peer(self._deployment)
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(reached(self._deployment, url))
             self._plan = replace(self._plan, task=replace(self._plan.task, chat=await has_template(client)))
+            await self._refuse_long(client)
             try:
                 status = await client.wait_for_draft(DRAFT_TIMEOUT)
             except TimeoutError as error:
@@ -108,20 +74,32 @@ class Bench:
                     f"no draft has joined {client.model.name} within {DRAFT_TIMEOUT:g} s, so there is nothing to "
                     "compare; is there a draft node, and do the models fit together?"
                 ) from error
-            found = await self._measured(client, status, stack)
+            peers = await peers_of(stack, client, self._deployment, self._plan, cores)
+            found = await self._measured(client, status, peers)
         self._folder.text("acceptance.svg", acceptance(found["rows"], f"{self._plan.name}: {status.model.name}"))
         self._folder.json("summary.json", found)
         return found
 
-    async def _measured(self, client: Client, status: StatusReport, stack: AsyncExitStack) -> dict[str, Any]:
+    async def _refuse_long(self, client: Client) -> None:
+        """Raise UsageError for prompts that leave no room for an answer, before hours are spent on the others."""
+        task, room = self._plan.task, client.model.max_length
+        for prompt in self._plan.prompts:
+            tokens = len(await prompt_ids(client, task, prompt, [*prompt.before, ("user", prompt.turns[0])]))
+            if tokens >= room:
+                raise UsageError(
+                    f"prompt {prompt.id} has {tokens} tokens, and {client.model.name} takes {room} with its answer; "
+                    "leave it out, or raise max_length of the nodes"
+                )
+
+    async def _measured(self, client: Client, status: StatusReport, peers: Sequence[Writer]) -> dict[str, Any]:
+        """Measure all contenders and return the summary; it is on disk before what only explains it is looked for."""
         plan = self._plan
         alone = NodeWriter(client, plan.task, Strategy.AUTOREGRESSIVE)
         main = NodeWriter(client, plan.task, Strategy.AMUSD, plan.lookahead)
-        peers = await assisted(stack, client, self._deployment, plan.task, plan.peer_threads)
         sweep = [NodeWriter(client, plan.task, Strategy.ALTERNATING, k) for k in plan.sweep]
         fixed = [] if plan.fixed is None else [NodeWriter(client, plan.task, Strategy.ALTERNATING, plan.fixed)]
         await self._warm_up([alone, main, *fixed, *sweep, *peers])
-        swept = await self._sweep(sweep)
+        swept = await self._sweep(sweep, main)
         best = [each for each in sweep if swept and each.lookahead == swept[0]["k"] and each.lookahead != plan.fixed]
         nodes = [alone, *fixed, *best, main]
         writers: list[Writer] = [*nodes, *peers]
@@ -131,32 +109,36 @@ class Bench:
             plan.prompts,
             plan.repeats,
             plan.concurrency,
-            prime=lambda prompt: self._before(main, prompt, recorder),
-            on_answer=self._keep,
+            prime=None if plan.blocks else lambda prompt: self._before(main, prompt, recorder),
+            on_answer=lambda answer: self._keep(answer, status.model.name),
         )
         self._progress.phase("measuring", measurement.total)
         await measurement.run()
         other = list(differences(measurement.answers, alone.label))
-        return {
+        found: dict[str, Any] = {
             "format": 1,
             "name": plan.name,
             "baseline": alone.label,
             "main": main.label,
-            "best_alternating": f"{Strategy.ALTERNATING}, k={swept[0]['k']}" if swept else None,
             "models": {"verify": asdict(status.model), "drafts": [asdict(each) for each in status.drafts]},
-            "settings": {**self._settings(), "lookahead": client.speculation.lookahead},
+            "settings": {**plan.settings(), "lookahead": client.speculation.lookahead},
             "environment": dict(plan.environment),
             **summary.results(
                 measurement.answers, measurement.walls, alone.label, main.label, mixed=plan.concurrency > 1
             ),
             "agreement": self._agreement(measurement, [*fixed, *best], main),
-            "rescued": max((each.rescued or 0.0 for each in (await client.status()).drafts), default=0.0),
             "sweep": sorted(swept, key=lambda each: int(each["k"])),
             "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
-            "differences": [await self._explained(client, each, measurement.answers[alone.label]) for each in other],
-            "framework": await self._framework(client, main),
-            **({} if recorder is None else {"steps": await self._recorded(recorder, status)}),
+            "differences": [{**asdict(each), "margin": None} for each in other],
         }
+        self._folder.json("summary.json", found)
+        found["rescued"] = max((each.rescued or 0.0 for each in (await client.status()).drafts), default=0.0)
+        own = measurement.answers[alone.label]
+        found["differences"] = [await self._explained(client, each, own) for each in other]
+        found["framework"] = await self._framework(client, main)
+        if recorder is not None:
+            found["steps"] = await self._recorded(recorder, status)
+        return found
 
     async def _recorded(self, recorder: Recorder, status: StatusReport) -> dict[str, Any]:
         """Write trace and pictures, and return the step times and shares behind them."""
@@ -183,12 +165,19 @@ class Bench:
             for writer in writers:
                 self._progress.answered(await writer.answer(prompt, 0))
 
-    async def _sweep(self, writers: Sequence[NodeWriter]) -> list[dict[str, float]]:
+    async def _sweep(self, writers: Sequence[NodeWriter], main: NodeWriter) -> list[dict[str, float]]:
         """Return each k with its time per token on some prompts, the best first."""
         if not writers:
             return []
         some = spaced(self._plan.prompts, self._plan.sweep_prompts)
-        trial = Measurement(writers, some, 1, self._plan.concurrency, on_answer=self._progress.answered)
+        trial = Measurement(
+            writers,
+            some,
+            1,
+            self._plan.concurrency,
+            prime=None if self._plan.blocks else lambda prompt: self._before(main, prompt, None),
+            on_answer=self._progress.answered,
+        )
         self._progress.phase("looking for alternating's best k", trial.total)
         await trial.run()
         found: list[dict[str, float]] = []
@@ -204,31 +193,17 @@ class Bench:
             await recorder.between(prompt)
         await main.shortened(PRIMED).answer(replace(prompt, turns=prompt.turns[:1]), 0)
 
-    def _keep(self, answer: Answer) -> None:
-        self._folder.answer(answer, f"{self._plan.name}, {answer.contender}")
+    def _keep(self, answer: Answer, model: str) -> None:
+        self._folder.answer(answer, f"{model}, {answer.contender}")
         self._progress.answered(answer)
-
-    def _settings(self) -> dict[str, Any]:
-        plan = self._plan
-        return {
-            **asdict(plan.task),
-            "prompts": len(plan.prompts),
-            "repeats": plan.repeats,
-            "warm_up": plan.warm_up,
-            "concurrency": plan.concurrency,
-            "sweep_prompts": min(plan.sweep_prompts, len(plan.prompts)),
-            "delay_ms": plan.delay_ms,
-            "peer_threads": list(plan.peer_threads),
-        }
 
     async def _explained(self, client: Client, found: Difference, own: Sequence[Answer]) -> dict[str, Any]:
         """Return a difference with the margin of the decision there; None for a later turn, whose prompt differs."""
         answer = next(each for each in own if (each.prompt, each.repeat) == (found.prompt, found.repeat))
         prompt = next(each for each in self._plan.prompts if each.id == found.prompt)
         close: float | None = None
-        if found.turn == 0 and self._plan.task.temperature == 0 and (prompt.plain or not self._plan.task.chat):
-            said = [*prompt.before, ("user", prompt.turns[0])]
-            ids = await client.tokenize(as_text(prompt, said))
+        if found.turn == 0 and self._plan.task.temperature == 0:
+            ids = await prompt_ids(client, self._plan.task, prompt, [*prompt.before, ("user", prompt.turns[0])])
             close = await margin(client, ids, answer.turns[0].token_ids[: found.position])
         return {**asdict(found), "margin": close}
 

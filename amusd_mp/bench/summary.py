@@ -1,6 +1,6 @@
 """From answers to `summary.json`: a row per contender, and speed-ups in two views with their intervals.
 
-Definitions: a time per token is the whole response's time over its tokens, prompt included; acceptance is accepted over
+Definitions: a time per token is the whole response's time over its tokens; acceptance is accepted over
 verified draft tokens; the mean acceptance length counts steps with a proposal; wasted are drafted tokens that were
 never verified. Everything is plain data, so that a report is made from files alone.
 """
@@ -35,6 +35,8 @@ class Row:
     decode_ms:          between a response's first and last token, per token
     decode_total_ms:    the same over all responses' tokens
     overlap:            share of the responses' time in which both devices computed
+    degraded:           responses that had no draft for a while
+    prompt_ms:          taken off each response's time for its prompt, as a mean: of peers, which compute it themselves
     """
 
     contender: str
@@ -53,6 +55,7 @@ class Row:
     rollbacks: int
     overlap: float | None
     degraded: int
+    prompt_ms: float
 
 
 def row(label: str, answers: Sequence[Answer], walls: Sequence[float] | None) -> Row:
@@ -82,6 +85,7 @@ def row(label: str, answers: Sequence[Answer], walls: Sequence[float] | None) ->
         rollbacks=sum(c.rollbacks for c in counts),
         overlap=sum(c.overlap * c.seconds for c in counts) / seconds if seconds else None,
         degraded=sum(c.degraded for c in counts),
+        prompt_ms=1e3 * sum(turn.prompt_seconds for turn in turns) / len(turns),
     )
 
 

@@ -25,6 +25,7 @@ def lines(summary: Summary, columns: Columns) -> Iterator[str]:
     yield (
         f"{settings['prompts']} prompts, {settings['max_tokens']} tokens, {settings['repeats']} repeats, "
         f"{settings['concurrency']} at once, order rotated"
+        + (", each computes its prompts" if settings.get("cold") else "")
         + (f", {settings['delay_ms']:g} ms added to each message between the nodes" if settings["delay_ms"] else "")
     )
     yield ""
@@ -79,6 +80,12 @@ def notes(summary: Summary) -> Iterator[str]:
     if sweep:
         found = ", ".join(f"k={each['k']} {each['ms_per_token']:.2f}" for each in sweep)
         yield f"sweep of alternating on {summary['settings']['sweep_prompts']} prompts, ms/token: {found}"
+    for row in summary["rows"]:
+        if row["degraded"]:
+            responses = f"{row['degraded']} of {row['responses']} responses of {row['contender']}"
+            yield f"without a draft for a while: {responses}"
+        if row.get("prompt_ms"):
+            yield f"taken off {row['contender']} for its prompts, mean of a response: {row['prompt_ms']:.0f} ms"
     for found in summary["differences"]:
         margin = "unknown" if found["margin"] is None else f"{found['margin']:.3g}"
         yield (
@@ -111,7 +118,7 @@ def models(summary: Summary) -> str:
 
 
 def beside(summaries: Sequence[Summary], columns: Columns) -> Iterator[str]:
-    """Yield several runs: milliseconds per token and speed-up of each contender, a column for each run."""
+    """Yield several runs: time per token, tokens/s and speed-up of each contender, a column for each run."""
     for number, summary in enumerate(summaries, 1):
         yield f"[{number}] {summary['name']}: {models(summary)}"
     labels = list(dict.fromkeys(row["contender"] for summary in summaries for row in summary["rows"]))
@@ -125,6 +132,8 @@ def _beside(summary: Summary, label: str) -> str:
     for row in summary["rows"]:
         if row["contender"] == label:
             shown = f"{row['ms_per_token']['median']:.2f} ms"
+            if row["tokens_per_second"] is not None:
+                shown += f", {row['tokens_per_second']:.1f}/s"
             for found in summary["speed_ups"]:
                 if (found["contender"], found["baseline"]) == (label, summary["baseline"]):
                     shown += f", {times(found['total'])}"

@@ -98,6 +98,13 @@ def as_text(prompt: BenchPrompt, said: list[tuple[str, str]]) -> str:
     return said[-1][1] if prompt.plain else "\n\n".join(content for _, content in said) + "\n\n"
 
 
+async def prompt_ids(client: Client, task: Task, prompt: BenchPrompt, said: list[tuple[str, str]]) -> tuple[int, ...]:
+    """Return the tokens of a prompt, of which so much was said, as nodes see it."""
+    if task.chat and not prompt.plain:
+        return await client.tokenize(messages=[{"role": role, "content": content} for role, content in said])
+    return await client.tokenize(as_text(prompt, said))
+
+
 async def has_template(client: Client) -> bool:
     """Return whether the verify model can take a conversation."""
     try:

@@ -37,7 +37,12 @@ Lookahead = Annotated[
     int | None, typer.Option(min=1, help="Of the asynchronous strategy; absent: the file's.", show_default=False)
 ]
 Peer = Annotated[
-    str | None, typer.Option(help="'assisted': transformers' assisted generation, too.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="KIND,...",
+        help="transformers itself, too: 'assisted' generation, and 'alone', the verify model without a draft.",
+        show_default=False,
+    ),
 ]
 Url = Annotated[str | None, typer.Option(help="Measure nodes that already run, and start none.", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; absent: a new one in runs/.", show_default=False)]
@@ -56,6 +61,9 @@ def command(
     concurrency: Annotated[
         int, typer.Option("--concurrency", "--sequences", min=1, help="Prompts answered at once.")
     ] = 1,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Every contender computes all prompts itself, as with several at once.")
+    ] = False,
     delay_ms: Annotated[float, typer.Option(min=0, help="One-way delay added between draft and verify node.")] = 0.0,
     peer: Peer = None,
     peer_threads: Annotated[str, typer.Option(metavar="N,...", help="The peer's threads, a contender for each.")] = "1",
@@ -81,8 +89,9 @@ def command(
     import time
     from contextlib import ExitStack
 
-    from amusd_mp.bench.folder import RunFolder
-    from amusd_mp.bench.run import Bench, Plan
+    from amusd_mp.bench.folder import SUMMARY, RunFolder
+    from amusd_mp.bench.plan import Plan
+    from amusd_mp.bench.run import Bench
     from amusd_mp.bench.tables import lines
     from amusd_mp.bench.writers import Task
     from amusd_mp.cli.columns import columns
@@ -93,13 +102,15 @@ def command(
     from amusd_mp.cli.simulated_pair import FILE, pair_of, virtual_pair
     from amusd_mp.errors import UsageError
 
-    if peer not in (None, "assisted"):
-        raise UsageError(f"--peer {peer!r} is unknown; there is: assisted")
-    if peer and concurrency > 1:
-        raise UsageError(f"--peer: it answers one prompt at a time, not --concurrency {concurrency}; leave one out")
+    peers = kinds(peer or "")
+    if peers and (concurrency > 1 or cold):
+        how = "that nodes have computed, not --cold" if cold else f"at a time, not --concurrency {concurrency}"
+        raise UsageError(f"--peer: it answers one prompt {how}; leave one out")
+    if peers and temperature:
+        raise UsageError("--peer: transformers is compared under greedy decoding alone; leave out --temperature")
     if url is not None and delay_ms:
         raise UsageError("--delay-ms changes what the draft dials, so it needs nodes that are started here, not --url")
-    unfit = {"--url": url is not None, "--peer": peer is not None, "--temperature": temperature > 0}
+    unfit = {"--url": url is not None, "--peer": bool(peers), "--temperature": temperature > 0}
     pair = pair_of(simulate, verify_ms, verify_ms_per_token, draft_ms, acceptance, unfit)
     swept = numbers("--sweep", sweep)
     if virtual:
@@ -119,11 +130,13 @@ def command(
         repeats=repeats,
         warm_up=warm_up,
         concurrency=concurrency,
+        cold=cold,
         fixed=k or None,
         sweep=swept,
         sweep_prompts=sweep_prompts,
         lookahead=lookahead,
-        peer_threads=numbers("--peer-threads", peer_threads) if peer else (),
+        peers=peers,
+        peer_threads=numbers("--peer-threads", peer_threads),
         delay_ms=delay_ms,
         timeline=timeline,
         environment=dict(facts()),
@@ -132,7 +145,8 @@ def command(
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="amusd-mp-"))
         chosen = file or stack.enter_context(ready_made(FILE))
         deployment = placed(chosen, sets or [], scratch, delay_ms, started=url is None, pair=pair)
-        refuse_peer(peer, deployment)
+        if peers:
+            refuse_peer(deployment)
         folder = RunFolder(out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}")
         with Bar() as bar:
             found = run(Bench(plan, deployment, folder, bar).run(url))
@@ -140,7 +154,9 @@ def command(
         from amusd_mp.bench.bound import with_bound
 
         found = with_bound(found, pair.times if pair else None)
-        folder.json("summary.json", found)
+        folder.json(SUMMARY, found)
+        if "bounds" not in found:
+            typer.echo("no bound: it needs one prompt at once, a timeline, and alternating with a fixed k\n", err=True)
     for line in lines(found, columns):
         typer.echo(line)
     typer.echo(f"\nin {folder.path}: {', '.join(sorted(each.name for each in folder.path.iterdir()))}")
@@ -148,12 +164,31 @@ def command(
 
 def read_prompts(sources: list[str]) -> tuple[BenchPrompt, ...]:
     """Return the prompts of all sources, the demo's if there is none."""
+    from collections import Counter
+
     from amusd_mp.bench.prompts import BenchPrompt, read
     from amusd_mp.cli.demo_prompts import PROMPTS
+    from amusd_mp.errors import UsageError
 
     if not sources:
         return tuple(BenchPrompt(each.name, (each.text,), "demo") for each in PROMPTS)
-    return tuple(prompt for source in sources for prompt in read(source))
+    prompts = tuple(prompt for source in sources for prompt in read(source))
+    ((name, times),) = Counter(prompt.id for prompt in prompts).most_common(1)
+    if times > 1:
+        raise UsageError(f"--prompts: {times} prompts have the id {name!r}, and answers are told apart by it")
+    return prompts
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """Return what transformers is asked for, written with commas. Raises UsageError."""
+    from amusd_mp.bench.peer import KINDS
+    from amusd_mp.errors import UsageError
+
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for part in parts:
+        if part not in KINDS:
+            raise UsageError(f"--peer {part!r} is unknown; there are: {', '.join(KINDS)}")
+    return parts
 
 
 def numbers(flag: str, text: str) -> tuple[int, ...]:
@@ -166,12 +201,12 @@ def numbers(flag: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, dict.fromkeys(parts)))
 
 
-def refuse_peer(peer: str | None, deployment: Deployment) -> None:
+def refuse_peer(deployment: Deployment) -> None:
     """Raise UsageError where another program would have to load a model that is none."""
     from amusd_mp.core.model import SIMULATED
     from amusd_mp.errors import UsageError
 
-    if peer is not None and any((node.model or "").startswith(SIMULATED) for node in deployment.nodes.values()):
+    if any((node.model or "").startswith(SIMULATED) for node in deployment.nodes.values()):
         raise UsageError(f"--peer: {deployment.where} has simulated devices, which another program cannot load")
 
 

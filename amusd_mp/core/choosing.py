@@ -18,6 +18,9 @@ from amusd_mp.core.proposal import Proposal
 from amusd_mp.core.tempo import Tempo
 from amusd_mp.core.verify_sequence import VerifySequence
 
+ROUNDS_TOKENS = 256
+"""Proposals that a step takes of alternating sequences, whose requests chose how many: as a prompt's chunk has."""
+
 PATIENCE = 1.0
 """Seconds after which an alternating step goes without its round of proposals: half the liveness time."""
 
@@ -45,6 +48,7 @@ class Chooser:
         rounds: list[Part] = []
         open_choice: list[tuple[Part, RowView]] = []
         deadlines: list[float] = []
+        room = ROUNDS_TOKENS
         for sequence in sequences:
             usable, chooses = sequence.usable(), sequence.speculation.strategy is not Strategy.ALTERNATING
             least = LEAST_WORTH if chooses and not sequence.probing else 0.0
@@ -56,7 +60,8 @@ class Chooser:
             elif self._awaits_round(sequence, len(proposal.tokens), usable, now):
                 deadlines.append(sequence.committed_at + PATIENCE)
             else:
-                rounds.append(Part(sequence, proposal.chain(usable)))
+                rounds.append(Part(sequence, proposal.chain(min(usable, room))))
+                room -= len(rounds[-1].proposal.tokens)
         if open_choice:
             decision = self._policy.decide([view for _, view in open_choice], now, all_rows=not rounds)
             if decision.wait_until is not None:

@@ -178,6 +178,10 @@ class Policy:
         if chosen or floor or self.costs.estimate(rows, proposals) is None:
             self.costs.observe(rows, proposals, seconds)
 
+    def changed(self) -> None:
+        """A row has ended: a wait that went on for it is over, and was neither right nor wrong."""
+        self._deadline = None
+
     def decide(self, rows: Sequence[RowView], now: float, all_rows: bool = True) -> Decision:
         """Return what to use of each row now, or until when to wait for one more token.
 

@@ -41,6 +41,10 @@ class Telling:
             self._shortest = known + (SHORTER if took < known else LONGER) * (took - known)
         self._committed, self._round = now, round_
 
+    def pause(self) -> None:
+        """Nothing is being written: the time to the next commit is no step's."""
+        self._committed = None
+
     def due(self, shortest_lead: int, complete: bool, now: float) -> bool:
         """Return whether to tell. `complete`: a lead became full, so nothing more comes of it."""
         if complete or shortest_lead <= PROMPT or self._committed is None or self._shortest is None:

@@ -95,6 +95,7 @@ class VerifyCore:
         wall = now - sequence.opened
         sequence.close(finish, now, min(1.0, both / wall) if wall > 0 else 0.0)
         del self.live[sequence.name]
+        self.policy.changed()
         if not self._pinned(sequence):
             self._free(sequence)
 

@@ -1,9 +1,10 @@
-"""transformers' assisted generation of two of our models, as a program: the outside peer of the benchmark.
+"""transformers' own generation with two of our models, assisted or alone, as a program: the benchmark's outside peer.
 
 Nothing of this project's cache, masks or attention takes part: models are loaded as anybody would load them (padded
 alike where the nodes' are), and `generate` does the rest, with the library's own defaults for the draft's length.
 
-    in:  a line with the two specs, threads, cores and end-of-sequence ids; then one per prompt, {"ids", "max_tokens"}
+    in:  a line with the two specs, threads, cores and end-of-sequence ids; then one per prompt, {"ids", "known",
+         "max_tokens", "assisted"}
     out: {} when loaded; then a line per prompt, {"ids", "seconds", "first", "prompt"}
 """
 
@@ -62,7 +63,7 @@ def load_plain(spec: ModelSpec) -> PreTrainedModel:
         return pad(net.to(spec.device).eval(), spec.pad_layers, spec.model)  # type: ignore[arg-type]
 
 
-class Assisted:
+class Pair:
     """Both models, ready to generate."""
 
     def __init__(self, verify: ModelSpec, draft: ModelSpec, eos_ids: Sequence[int]) -> None:
@@ -74,10 +75,14 @@ class Assisted:
             generation.eos_token_id = list(eos_ids) or None
             generation.pad_token_id = 0
 
-    def generate(self, ids: Sequence[int], max_tokens: int) -> dict[str, Any]:
-        """Return output ids, seconds, seconds to the first of them, and those that the prompt takes, greedily."""
+    def generate(self, ids: Sequence[int], max_tokens: int, known: int, assisted: bool) -> dict[str, Any]:
+        """Return output ids, seconds, and seconds to the first of them, greedily, with or without the draft.
+
+        `prompt` are the seconds of them that the first `known` tokens of the prompt take.
+        """
         prompt = torch.tensor([list(ids)], device=self._verify.device)
-        for_prompt = sum(_prompt_seconds(net, prompt.to(net.device)) for net in (self._verify, self._draft))
+        models = (self._verify, self._draft) if assisted else (self._verify,)
+        for_prompt = sum(_prompt_seconds(net, prompt[:, :known].to(net.device)) for net in models)
         first = FirstToken()
         generate: Any = self._verify.generate
         began = time.perf_counter()
@@ -85,10 +90,10 @@ class Assisted:
             out: Tensor = generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
-                assistant_model=self._draft,
                 do_sample=False,
                 max_new_tokens=max_tokens,
                 streamer=first,
+                **({"assistant_model": self._draft} if assisted else {}),
             )
         found = out[0, len(ids) :].tolist()
         ended = time.perf_counter()
@@ -123,12 +128,11 @@ def main() -> None:
         os.sched_setaffinity(0, job["cores"])
     torch.set_num_threads(job["threads"])
     eos = [] if job["ignore_eos"] else job["eos_ids"]
-    pair = Assisted(ModelSpec(**job["verify"]), ModelSpec(**job["draft"]), eos)
+    pair = Pair(ModelSpec(**job["verify"]), ModelSpec(**job["draft"]), eos)
     _say({})
     with suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group; whoever started this one says what happened
         for line in sys.stdin:
-            request = json.loads(line)
-            _say(pair.generate(request["ids"], request["max_tokens"]))
+            _say(pair.generate(**json.loads(line)))
 
 
 def _say(answer: Mapping[str, Any]) -> None:

@@ -195,9 +195,17 @@ class Link:
         return envelope
 
     def publish(self, topic: str, body: Message) -> None:
-        """Say something to the verify node. Nothing is promised; nothing happens before the first hello."""
-        if self._dialer is not None:
-            self._dialer.publish(topic, self.sender.seal(body))
+        """Say something to the verify node. Nothing is promised; nothing happens before the first hello.
+
+        What is too long to be said is counted.
+        """
+        if self._dialer is None:
+            return
+        payload = self.sender.seal(body)
+        if len(payload) > limits.PUBLICATION_BYTES:
+            self.counters["unsaid"] += 1
+            return
+        self._dialer.publish(topic, payload)
 
     def knock(self) -> None:
         """Say hello soon: something suggests that the other side changed."""

@@ -49,7 +49,7 @@ def test_a_benchmark_from_nodes_to_report(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, prompts)) + "\n")
     done = amusd_mp(
         *("bench", "pair.toml", "--prompts", "mine.jsonl", "--max-tokens", "12", "--repeats", "1", "--out", "run"),
-        *("--k", "3", "--sweep", "2", "--sweep-prompts", "1", "--delay-ms", "2", "--peer", "assisted"),
+        *("--k", "3", "--sweep", "2", "--sweep-prompts", "1", "--delay-ms", "2", "--peer", "assisted,alone"),
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,8 @@ def test_a_benchmark_from_nodes_to_report(tmp_path: Path) -> None:
     names += ["timeline.svg", "tokens.svg", "trace.json"]
     assert sorted(each.name for each in run.iterdir()) == names
 
-    labels = ["autoregressive", "alternating, k=3", "alternating, k=2", "amusd", "transformers assisted, 1 thread"]
+    labels = ["autoregressive", "alternating, k=3", "alternating, k=2", "amusd"]
+    labels += ["transformers assisted, 1 thread", "transformers alone, 1 thread"]
     lines = [json.loads(line) for line in (run / "requests.jsonl").read_text().splitlines()]
     assert sorted(line["contender"] for line in lines) == sorted(labels * 2)
     (choice,) = lines[0]["choices"]
@@ -67,7 +68,7 @@ def test_a_benchmark_from_nodes_to_report(tmp_path: Path) -> None:
 
     summary = json.loads((run / "summary.json").read_text())
     assert [row["contender"] for row in summary["rows"]] == labels
-    assert [row["responses"] for row in summary["rows"]] == [3] * 5
+    assert [row["responses"] for row in summary["rows"]] == [3] * 6
     assert summary["models"]["verify"]["name"] == "bundled:verify (padded by 2 layers)"
     assert summary["different"] == dict.fromkeys(labels, 0)
     assert summary["framework"]["rounds"] > 0
@@ -90,14 +91,18 @@ def test_a_benchmark_from_nodes_to_report(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (("--sweep", "2,x"), "--sweep '2,x': write positive numbers"),
-        (("--peer", "other"), "there is: assisted"),
+        (("--peer", "other"), "there are: assisted, alone"),
         (("--peer", "assisted", "--concurrency", "8"), "one prompt at a time, not --concurrency 8"),
+        (("--peer", "assisted", "--cold"), "nodes have computed, not --cold"),
+        (("--peer", "alone", "--temperature", "1"), "greedy decoding alone"),
         (("--prompts", "absent.jsonl"), "cannot be read"),
+        (("--prompts", "twice.jsonl"), "2 prompts have the id 'one'"),
         (("--url", "tcp://127.0.0.1:1", "--delay-ms", "3"), "needs nodes that are started here"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_starts_nothing(arguments: tuple[str, ...], problem: str, tmp_path: Path) -> None:
     (tmp_path / "pair.toml").write_text(DEPLOYMENT)
+    (tmp_path / "twice.jsonl").write_text('{"id": "one", "prompt": "a"}\n' * 2)
     done = amusd_mp("bench", "pair.toml", *arguments, folder=tmp_path)
     assert done.returncode == 2
     assert problem in done.stderr

@@ -122,7 +122,7 @@ def test_a_report_shows_rows_intervals_and_that_a_model_is_padded() -> None:
 def test_runs_stand_beside_each_other() -> None:
     found = list(beside([summary("one"), summary("two")], columns))
     assert found[0].startswith("[1] one: ")
-    assert found[-1].split() == ["amusd", *["250.00", "ms,", "4.00x", "(4.00-4.00)"] * 2]
+    assert found[-1].split() == ["amusd", *["250.00", "ms,", "4.0/s,", "4.00x", "(4.00-4.00)"] * 2]
 
 
 def test_the_cost_of_a_step_weighs_what_was_seen_often() -> None:

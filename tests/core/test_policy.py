@@ -197,3 +197,13 @@ def test_a_row_that_has_nothing_yet_is_waited_for_also_where_others_have() -> No
 
 def test_before_anything_was_measured_it_takes_what_there_is() -> None:
     assert Policy().decide([view(5, 0.7, next_in=0.001)], now=0).ks == (5,)
+
+
+def test_a_wait_that_ended_with_its_row_is_neither_missed_nor_right() -> None:
+    policy = learned(0.02)
+    waiting = policy.decide([view(0, 0.9, next_in=0.001)], now=0)
+    assert waiting.wait_until is not None
+    policy.changed()
+    trust = policy.trust.share
+    assert not policy.decide([view(1, 0.9)], now=60).missed
+    assert policy.trust.share >= trust

@@ -43,3 +43,12 @@ def test_a_shorter_step_is_learned_soon_and_a_longer_one_slowly() -> None:
     longer = after(5.0, 5.1, 5.4, 5.7)
     assert not longer.due(99, False, 5.75)
     assert longer.due(99, False, 5.85)
+
+
+def test_the_time_between_two_requests_is_no_step() -> None:
+    telling = after(5.0, 5.1)
+    telling.pause()
+    assert telling.due(99, False, 60.0)
+    telling.commit(60.0, 7)
+    assert not telling.due(99, False, 60.0 + SHARE * 0.099)
+    assert telling.due(99, False, 60.0 + SHARE * 0.101)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from verifying import EOS, answer, guess, opened, origins, started
 
-from amusd_mp.core.choosing import PATIENCE
+from amusd_mp.core.choosing import PATIENCE, ROUNDS_TOKENS
 from amusd_mp.core.messages import Draft, Finish, Origin, Window
 from amusd_mp.core.overlap import OverlapMeter
 from amusd_mp.core.params import Strategy
@@ -159,6 +159,18 @@ def test_one_alternating_sequence_does_not_stall_another() -> None:
     step = core.plan(0.0)
     assert step is not None
     assert [block.sequence for block in step.blocks] == ["other"]
+
+
+def test_rounds_of_many_proposals_share_what_a_step_takes_of_them() -> None:
+    """Neighbours that leave the choice to the policy are in the same step."""
+    core, first = started(Strategy.ALTERNATING, lookahead=200, max_tokens=400)
+    second = opened(core, "other", strategy=Strategy.ALTERNATING, lookahead=200, max_tokens=400)
+    answer(core, core.plan(0.0), (10,))
+    for number, sequence in enumerate((first, second), start=1):
+        core.propose("d", number, guess(sequence, *range(100, 300)), now=0)
+    step = core.plan(0.0)
+    assert step is not None
+    assert [len(block.tokens) - 1 for block in step.blocks] == [200, ROUNDS_TOKENS - 200]
 
 
 def test_a_page_and_a_publication_tell_the_same() -> None:

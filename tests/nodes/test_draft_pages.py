@@ -45,8 +45,10 @@ def answered(draft: Any, monkeypatch: pytest.MonkeyPatch, *pages: SyncPage) -> l
         replace(PAGE, params=GenerationParams(logit_bias=((VOCABULARY, 1.0),))),
         replace(PAGE, tokens=()),
         replace(PAGE, start=2, tokens=()),
+        replace(PAGE, length=0, prompt_length=0, tokens=()),
+        replace(PAGE, length=2**40),
     ],
-    ids=["token", "sequence", "stop_token_ids", "logit_bias", "empty", "gap"],
+    ids=["token", "sequence", "stop_token_ids", "logit_bias", "empty", "gap", "nothing", "endless"],
 )
 async def test_a_page_that_cannot_be_its_own(draft: Any, monkeypatch: pytest.MonkeyPatch, page: SyncPage) -> None:
     left = answered(draft, monkeypatch, page, PAGE)
