@@ -25,14 +25,14 @@ async def test_what_comes_while_too_much_is_waiting_is_refused() -> None:
 
     reader = Reader(Held(VOCABULARY), stubs()["truth"]().model.card, Runtime(), rows=2)
     try:
-        running = [asyncio.create_task(reader.encode(Tokenize("abc"))) for _ in range(WAITING + 2)]
+        running = [asyncio.create_task(reader.encode(Tokenize("life", text="abc"))) for _ in range(WAITING + 2)]
         await asyncio.sleep(0)
         with pytest.raises(Refusal) as refused:
-            await reader.encode(Tokenize("abc"))
+            await reader.encode(Tokenize("life", text="abc"))
         assert refused.value.reply.code is ErrorCode.BUSY
         go.set()
         assert {len(ids) for ids in await asyncio.gather(*running)} == {3}
-        assert len(await reader.encode(Tokenize("abc"))) == 3
+        assert len(await reader.encode(Tokenize("life", text="abc"))) == 3
     finally:
         go.set()
         reader.close()
