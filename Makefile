@@ -36,16 +36,16 @@ soak: $(VENV)/.test ## The long runs against faults
 	$(BIN)/python -m pytest -q -s tests/fuzz_full.py
 	$(BIN)/python -m pytest -q -s tests/soak_full.py
 
-# Benchmarks: with nothing else running, at 30 ms a verify step about 70, 150 and 15 minutes. PROMPTS and REPEATS shorten.
+# Benchmarks: with nothing else running, at 30 ms a verify step about 90, 150 and 25 minutes. PROMPTS and REPEATS shorten.
 PROMPTS ?= 24
 REPEATS ?= 3
 RUNS ?= runs
 BENCH = $(BIN)/amusd-mp bench
 MEASURE = --prompts tests/data/humaneval.jsonl:$(PROMPTS) --prompts tests/data/gsm8k.jsonl:$(PROMPTS) --repeats $(REPEATS)
 
-bench: $(VENV)/.run ## Every strategy and transformers' assisted generation, in the paper's regime and with a fast draft
-	$(BENCH) configs/bench-paper.toml $(MEASURE) --peer assisted --out $(RUNS)/paper
-	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --peer assisted --out $(RUNS)/fast-draft
+bench: $(VENV)/.run ## Every strategy and transformers' own generation, in the paper's regime and with a fast draft
+	$(BENCH) configs/bench-paper.toml $(MEASURE) --peer assisted,alone --out $(RUNS)/paper
+	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --peer assisted,alone --out $(RUNS)/fast-draft
 
 bench-losses: $(VENV)/.run ## Where speculation can only lose: bad drafts, slow drafts, and 0.1, 1 and 4 verify steps of delay
 	$(BENCH) configs/bench-random-draft.toml $(MEASURE) --no-bound --out $(RUNS)/random-draft
@@ -55,7 +55,7 @@ bench-losses: $(VENV)/.run ## Where speculation can only lose: bad drafts, slow 
 	done
 
 bench-eight: $(VENV)/.run ## One and eight prompts at once, with a fast draft
-	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --out $(RUNS)/one-at-once
+	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --cold --out $(RUNS)/one-at-once
 	$(BENCH) configs/bench-fast-draft.toml $(MEASURE) --sweep '' --no-timeline --concurrency 8 --out $(RUNS)/eight-at-once
 
 screenshots: $(VENV)/.test ## The pictures of the live page; needs chromium and chromium-driver

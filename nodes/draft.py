@@ -117,6 +117,7 @@ class DraftNode(Node):
             self._sender,
             self._runtime,
             role="draft",
+            follows=True,
             prefixes=(VERIFY_TOPICS,),
             on_publication=self._hear,
             on_lost=self._lost,

@@ -1,7 +1,7 @@
 """A timeline as a trace for https://ui.perfetto.dev (or chrome://tracing): the JSON form that both read.
 
-A process for each node with a lane for the device and one for waiting; flow arrows lead from the draft step that
-completed a window, through the window's arrival, to the verify step that used it. Times are microseconds.
+A process for each role with a lane for the device, one for messages and one for the time between steps; flow arrows
+lead from the draft step that completed a window to the verify step that used it. Times are microseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROCESSES: Final = {"draft": 1, "verify": 2}
 LANES: Final = {"compute": 1, "network": 2, "wait": 3}
 
 
-def trace(timelines: dict[str, Timeline]) -> str:
+def trace(timelines: dict[str, Timeline], title: str) -> str:
     """Return the trace of several timelines, by their labels, one after the other on one time axis."""
     events: list[dict[str, Any]] = []
     for name, process in PROCESSES.items():
@@ -33,7 +33,8 @@ def trace(timelines: dict[str, Timeline]) -> str:
         label: {"seconds": timeline.offset.seconds, "error": timeline.offset.error}
         for label, timeline in timelines.items()
     }
-    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"clock_offsets": offsets}}) + "\n"
+    about = {"title": title, "clock_offsets": offsets}
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": about}) + "\n"
 
 
 def _events(label: str, timeline: Timeline, zero: float) -> Iterator[dict[str, Any]]:

@@ -95,7 +95,7 @@ class Recorder:
         shown = {label: timeline for label, timeline in timelines.items() if timeline.draft}
         alone = times["verify_ms"].get("0") or max(times["verify_ms"].values(), default=1.0)
         files = {
-            "trace.json": trace(timelines),
+            "trace.json": trace(timelines, title),
             "timeline.svg": draw(shown, title, STEPS_SHOWN * alone / 1e3),
             "tokens.svg": tokens_over_time(timelines, title),
         }

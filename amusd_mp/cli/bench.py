@@ -223,7 +223,8 @@ def placed(
     if not started:
         return deployment
     url = f"ipc://{scratch}/bench.sock"
-    sets = [*sets, f"nodes.{deployment.verify()}.listen={url}"]
+    verify = deployment.verify()
+    sets = [*sets, f"nodes.{verify}.listen={url}", f"nodes.{verify}.address={url}"]
     if pair is not None:
         sets += pair.sets(deployment)
     if delay_ms:

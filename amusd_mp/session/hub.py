@@ -203,7 +203,7 @@ class Hub:
                 return self._welcome(envelope, envelope.body, key)
             self._check_life(envelope)
             if envelope.incarnation in self.peers:
-                self.peers[envelope.incarnation].heard = self._runtime.now()
+                self.peers[envelope.incarnation].asked(self._runtime.now())
             if isinstance(envelope.body, Submit):
                 self._guard.submitted(envelope.body.sequence, key)
             return await self._on_request(envelope)
@@ -266,7 +266,7 @@ class Hub:
 
     def _install(self, envelope: Envelope, hello: Hello, key: str | None) -> None:
         if envelope.incarnation in self.peers:
-            self.peers[envelope.incarnation].heard = self._runtime.now()
+            self.peers[envelope.incarnation].asked(self._runtime.now())
             return
         lives = [p for p in self.peers.values() if (p.node, p.role, p.key) == (envelope.node, hello.role, key)]
         for peer in lives:

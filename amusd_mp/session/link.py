@@ -54,6 +54,8 @@ class Link:
     """One dialler's relation with one verify node. `prefixes` are the topics to hear beside the beats.
 
     on_publication: every message of the current life, barriers left out
+    follows:        only publications are a sign of its life, as for a draft, which lives by them: answers may go on
+                    while that line is cut
     on_lost:        the verify node is gone or silent for longer than `patience` seconds (`None`), or began another life
                     (its new Welcome); called once per loss, whose reason is in `loss`
     """
@@ -69,6 +71,7 @@ class Link:
         on_publication: OnPublication,
         on_lost: Callable[[Welcome | None], None],
         card: ModelCard | None = None,
+        follows: bool = False,
         patience: float = limits.LIVENESS,
         options: transport.TransportOptions | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class Link:
         self._runtime = runtime
         self._role = role
         self._options = options
+        self._follows = follows
         self.card = card
         self._topic = client_topic(sender.incarnation)
         self._prefixes = (*prefixes, BEAT_TOPIC)
@@ -147,10 +151,12 @@ class Link:
             await self._dialer.attach(dict(welcome.endpoints))
             self._attached = welcome.endpoints
         changed = life != self.verify
-        if changed or not self.alive:
+        unproven = changed or not self.alive
+        if unproven:
             await self._introduction.until_heard(deadline, self._attached)
         before, self.verify, self.welcome = self.verify, life, welcome
-        self._pulse.greeted(self._runtime.now())
+        if unproven or not self._follows:
+            self._pulse.greeted(self._runtime.now())
         if before and changed:
             log.info("the verify node at %s began another life", self.url)
             self._tell_lost("began another life", welcome)
@@ -190,7 +196,7 @@ class Link:
             if self._pulse.state is State.SILENT and envelope.incarnation != self.verify and self._pulse.lose():
                 self._tell_lost("began another life")  # one that still loads
             raise to_error(envelope.body, self.url)
-        if envelope.incarnation == self.verify:
+        if envelope.incarnation == self.verify and not self._follows:
             self._pulse.heard = self._runtime.now()
         return envelope
 

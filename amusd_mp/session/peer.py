@@ -21,6 +21,11 @@ class Peer:
     joined: bool = False
     windows: int = 0
 
+    def asked(self, now: float) -> None:
+        """Take a request for a sign of life; not of a draft that publishes: it may ask on while that line is cut."""
+        if not self.joined:
+            self.heard = now
+
     def status(self, now: float, acceptance: float | None, rescued: float | None) -> DraftStatus:
         """Return what a status report says of this peer, a draft."""
         return DraftStatus(

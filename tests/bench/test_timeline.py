@@ -140,8 +140,9 @@ def test_a_few_prompts_from_all_over_the_run_are_recorded(monkeypatch: pytest.Mo
 
 
 def test_the_trace_has_a_process_per_node_and_arrows() -> None:
-    found = json.loads(trace({"amusd": example()}))
+    found = json.loads(trace({"amusd": example()}, "a pair (padded)"))
     events = found["traceEvents"]
+    assert found["otherData"]["title"] == "a pair (padded)"
     assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {"draft", "verify"}
     assert sorted(event["ph"] for event in events if event.get("id") == "amusd 0") == ["f", "s"]
     assert {event["args"]["fate"] for event in events if event["ph"] == "X" and "fate" in event["args"]} == {

@@ -182,3 +182,18 @@ async def test_of_windows_that_waited_the_last_of_each_draft_is_read_and_all_els
     assert windows == [("one", 2), ("two", 2)]
     assert beats == [(node, steps) for steps in range(3) for node in ("one", "two")]
     assert owner.hub.counters["superseded"] == 4
+
+
+async def test_a_draft_that_asks_on_but_publishes_no_more_is_let_go(owner: Any) -> None:
+    sender = Sender("draft", "d1")
+    await owner.greet(sender)
+    beat = sender.seal(Beat(NodeState.READY))
+    owner.hub._hear(transport.Received(draft_topic("d1"), beat, None))
+    joined = owner.hub.peers["d1"].heard
+    await owner.greet(sender)
+    assert owner.hub.peers["d1"].heard == joined
+    for number in range(int(limits.LIVENESS / limits.BEAT) + 2):
+        owner.hub.forget_silent(joined + number * limits.BEAT)
+    assert owner.left == ["d1"]
+    await owner.greet(sender)
+    assert not owner.hub.peers["d1"].joined

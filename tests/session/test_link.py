@@ -23,7 +23,7 @@ from amusd_mp.tasks import task_group
 class Caller:
     """A link that is running, and what it told."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, follows: bool = False) -> None:
         self.heard: list[Envelope] = []
         self.lost: list[Welcome | None] = []
         self.link = Link(
@@ -34,12 +34,13 @@ class Caller:
             prefixes=("v/c1/",),
             on_publication=self.heard.append,
             on_lost=self.lost.append,
+            follows=follows,
         )
 
 
-@pytest_asyncio.fixture
-async def caller(owner: Any) -> AsyncIterator[Caller]:
-    caller = Caller(owner.hub.listener.url)
+@pytest_asyncio.fixture(params=[False])
+async def caller(owner: Any, request: pytest.FixtureRequest) -> AsyncIterator[Caller]:
+    caller = Caller(owner.hub.listener.url, follows=request.param)
     async with task_group() as tasks:
         running = tasks.create_task(caller.link.run(), name="link")
         yield caller
@@ -89,6 +90,21 @@ async def test_silence_is_told_once_and_ends_when_the_same_life_is_back(owner: A
     await until(lambda: caller.link.alive)
     assert caller.lost == [None]
     await owner.hub.listener.close()
+
+
+@pytest.mark.parametrize("caller", [True], indirect=True)
+async def test_who_follows_is_lost_while_answers_come_but_no_publications(
+    owner: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await caller.link.open(5)
+    with monkeypatch.context() as cut:
+        cut.setattr(owner.hub, "publish", lambda topic, body: None)
+        await until(lambda: bool(caller.lost))
+        assert caller.lost == [None]
+        assert isinstance(await caller.link.call(Hello("client", (1, 1)), Welcome, 5), Welcome)
+        assert not caller.link.alive
+    await until(lambda: caller.link.alive)
+    assert caller.lost == [None]
 
 
 async def test_opening_gives_up_at_its_deadline_and_says_why(owner: Any, caller: Caller) -> None:
