@@ -14,7 +14,7 @@ demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with
 	$(BIN)/amusd-mp demo
 
 test: $(VENV)/.test ## The whole test suite, two files at a time
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## Style, format, types
 	$(BIN)/ruff check .
