@@ -14,6 +14,7 @@ from amusd_mp.config import load_deployment
 from amusd_mp.errors import UsageError
 from amusd_mp.testing.simulation.source import parse
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 DEVICES = ("--simulate", "--verify-ms", "8", "--verify-ms-per-token", "0.2", "--draft-ms", "2")
 PADDED = """
 [nodes.verify]
@@ -92,6 +93,35 @@ def test_flags_that_do_not_fit_together_are_refused(arguments: tuple[str, ...], 
     assert problem in str(refused.value)
 
 
+def test_a_prompt_without_room_for_an_answer_ends_it_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "long.jsonl").write_text(json.dumps({"id": "epic", "prompt": "x" * 9000}) + "\n")
+    with pytest.raises(UsageError, match=r"prompt epic has 9000 tokens, and .* takes 4096"):
+        bench(
+            *DEVICES, "--acceptance", "0.6", "--prompts", str(tmp_path / "long.jsonl"), "--out", str(tmp_path / "run")
+        )
+    assert not (tmp_path / "run" / "requests.jsonl").exists()
+
+
+def test_a_deployment_of_two_hosts_is_measured_here_each_contender_computing_its_prompts(tmp_path: Path) -> None:
+    output = bench(
+        *(
+            str(CONFIGS / "two-hosts.toml"),
+            *DEVICES,
+            "--acceptance",
+            "0.6",
+            "--max-tokens",
+            "8",
+            "--repeats",
+            "1",
+            "--k",
+            "0",
+        ),
+        *("--sweep", "", "--no-timeline", "--no-bound", "--cold", "--out", str(tmp_path / "run")),
+    )
+    assert "each computes its prompts" in output
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["settings"]["cold"] is True
+
+
 def test_the_peer_is_not_asked_to_load_simulated_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pair.toml").write_text(PADDED.replace("owner/small", "simulated:draft?step_ms=1"))
@@ -111,6 +141,6 @@ def test_a_wrong_name_is_found_by_the_check(tmp_path: Path) -> None:
 
 
 def test_the_ready_made_pair_is_in_order() -> None:
-    deployment = load_deployment(Path(__file__).parents[2] / "configs" / "bench-simulated.toml")
+    deployment = load_deployment(CONFIGS / "bench-simulated.toml")
     assert not inspect(deployment, None).problems
     assert {parse(node.model or "").role for node in deployment.nodes.values()} == {"verify", "draft"}
