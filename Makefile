@@ -36,7 +36,7 @@ soak: $(VENV)/.test ## The long runs against faults
 	$(BIN)/python -m pytest -q -s tests/fuzz_full.py
 	$(BIN)/python -m pytest -q -s tests/soak_full.py
 
-# Benchmarks: with nothing else running, at 30 ms a verify step about 90, 150 and 25 minutes. PROMPTS and REPEATS shorten.
+# Benchmarks: with nothing else running. Each may take an hour or more; PROMPTS and REPEATS shorten.
 PROMPTS ?= 24
 REPEATS ?= 3
 RUNS ?= runs

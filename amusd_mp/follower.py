@@ -66,10 +66,10 @@ class Follower:
         found = self._digest.read(beat, mine)
         for name in (*found.unknown, *found.behind):
             self.want(name)
-        done = [entry.sequence for entry in beat.digest if entry.done]
-        for name in (*found.gone, *done):
+        ended = [*found.gone, *(entry.sequence for entry in beat.digest if entry.done)]
+        for name in ended:
             self._forget(name)
-        if found.gone or done:
+        if not mine.keys().isdisjoint(ended):
             self._on_work()  # a row may be free
 
     def want(self, name: str) -> None:
