@@ -62,7 +62,7 @@ STEP_LIMIT: Final = 60.0
 """A device step older than this is a hung device."""
 
 IDENTIFIER: Final = 40
-"""Characters of a sequence, client or draft id; three of them and a prefix fit in a topic."""
+"""Characters of a sequence, client or draft id; two of them and a prefix fit in a topic."""
 
 PARAMETER_IDS: Final = 8192
 """Ids in one parameter of a request. They come with every page of its sequence, which must fit in a reply."""
@@ -88,4 +88,8 @@ KEPT_SEQUENCES: Final = 4096
 
 PEERS: Final = 1024
 """Diallers that a verify node knows at once."""
+
+DRAFTS: Final = 16
+"""Drafts among them: for each sequence, every plan looks at the windows of all."""
+
 LOGPROBS: Final = 20

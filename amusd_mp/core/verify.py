@@ -111,7 +111,7 @@ class VerifyCore:
 
     @property
     def drafts(self) -> tuple[str, ...]:
-        """Incarnations of the drafts that are joined."""
+        """Lives of the drafts that are joined."""
         return tuple(self._tempos)
 
     def join_draft(self, draft: str) -> None:

@@ -1,8 +1,8 @@
 """The listening end of every relation: introduces diallers, answers their requests, hears their publications.
 
-A dialler exists once its `hello` installed its incarnation. A later life of the same node retires the earlier one for
-good; what a retired or unknown life sends is counted and dropped. Whatever bytes arrive, the hub lives on. It knows no
-sequence: requests other than `hello` go to the owner, publications of known peers likewise.
+A dialler exists once its `hello` was taken; who is who, in which life, is the roster's. What a retired or unknown life
+sends is counted and dropped. Whatever bytes arrive, the hub lives on. It knows no sequence: requests other than `hello`
+go to the owner, publications of known peers likewise.
 """
 
 from __future__ import annotations
@@ -36,15 +36,13 @@ from amusd_mp.runtime import Runtime
 from amusd_mp.security.guard import Guard
 from amusd_mp.session.packages import packages
 from amusd_mp.session.peer import Peer
-from amusd_mp.session.pulse import Standstill
 from amusd_mp.session.refusals import to_reply, unreadable
+from amusd_mp.session.roster import Roster
 from amusd_mp.session.sender import Sender
 
 log = logging.getLogger(__name__)
 
 ROLES = ("draft", "client", "observer")
-RETIRED_KEPT = 1024  # retired incarnations remembered; random ids never return, so this only bounds memory
-
 
 OnRequest = Callable[[Envelope], Awaitable[Reply]]
 OnPublication = Callable[[Peer, Envelope], None]
@@ -73,20 +71,17 @@ class Hub:
         self.sender = sender
         self.state = NodeState.LOADING
         self.card: ModelCard | None = None
-        self.peers: dict[str, Peer] = {}
+        self.roster = Roster(on_leave)
         self.counters: Counter[str] = Counter()
-        self._retired: dict[str, None] = {}
-        self._standstill = Standstill()
         self._runtime = runtime
         self._speculation = speculation
         self._approve = approve
         self._on_request = on_request
         self._on_publication = on_publication
-        self._on_leave = on_leave
         self._subscription = listener.subscribe(DRAFT_TOPICS)
 
     def __repr__(self) -> str:
-        return f"<Hub {self.listener.url} {self.state} {len(self.peers)} peers>"
+        return f"<Hub {self.listener.url} {self.state} {self.roster!r}>"
 
     def open(self) -> None:
         """Begin to answer requests."""
@@ -141,27 +136,12 @@ class Hub:
         return tuple(sorted({**self.counters, **denied, "frames": self.listener.refused}.items()))
 
     def forget_silent(self, now: float) -> None:
-        """Let go of drafts not heard of for the liveness time, and of others after the time that sequences are kept.
-
-        To be called every beat: time in which this process itself stood still is no silence of theirs. Either may be
-        back with its next `hello`: only a newer life of the same node retires one for good.
-        """
-        stood = self._standstill.look(now)
-        for peer in list(self.peers.values()):
-            peer.heard = min(now, peer.heard + stood)
-            silent = now - peer.heard
-            if silent > (limits.LIVENESS if peer.role == "draft" else limits.RETAIN):
-                if peer.role == "draft":
-                    log.warning("draft %s has been silent for %.1f s; going on without it", peer.node, silent)
-                del self.peers[peer.incarnation]
-                self._on_leave(peer)
+        """Let go of peers that have been silent for too long; to be called every beat."""
+        self.roster.forget_silent(now)
 
     def forget_keys(self, keys: frozenset[str]) -> None:
         """Let go of everybody who came with one of these keys."""
-        for peer in [peer for peer in self.peers.values() if peer.key in keys]:
-            log.warning("%s %s is no longer allowed here; going on without it", peer.role, peer.node)
-            del self.peers[peer.incarnation]
-            self._on_leave(peer)
+        self.roster.forget_keys(keys)
 
     # ------------------------------------------------------------------------------------------ publications
 
@@ -174,8 +154,8 @@ class Hub:
         except DecodeError as error:
             self.counters["unknown_type" if isinstance(error, UnknownType) else "malformed"] += 1
             return
-        peer = self.peers.get(envelope.incarnation)
-        if peer is None or peer.role != "draft" or peer.node != envelope.node or peer.key != received.peer:
+        peer = self.roster.find(envelope.incarnation, received.peer)
+        if peer is None or peer.role != "draft" or peer.node != envelope.node:
             self.counters["stranger"] += 1
             return
         peer.heard = self._runtime.now()
@@ -198,12 +178,11 @@ class Hub:
             return unreadable(error)
         try:
             self._guard.check(envelope, key)
-            self._check_own(envelope, key)
             if isinstance(envelope.body, Hello):
                 return self._welcome(envelope, envelope.body, key)
-            self._check_life(envelope)
-            if envelope.incarnation in self.peers:
-                self.peers[envelope.incarnation].asked(self._runtime.now())
+            self._check_life(envelope, key)
+            if (peer := self.roster.find(envelope.incarnation, key)) is not None:
+                peer.asked(self._runtime.now())
             if isinstance(envelope.body, Submit):
                 self._guard.submitted(envelope.body.sequence, key)
             return await self._on_request(envelope)
@@ -218,20 +197,13 @@ class Hub:
             log.exception("request %s from %s failed", type(envelope.body).__name__, envelope.node)
             return to_reply(error)
 
-    def _check_own(self, envelope: Envelope, key: str | None) -> None:
-        """Raise Refusal for a life that another key introduced."""
-        known = self.peers.get(envelope.incarnation)
-        if known is not None and known.key != key:
-            raise Refusal(ErrorCode.FORBIDDEN, f"life {envelope.incarnation} of {envelope.node} came with another key")
-
-    def _check_life(self, envelope: Envelope) -> None:
+    def _check_life(self, envelope: Envelope, key: str | None) -> None:
         meant = getattr(envelope.body, "verify", self.sender.incarnation)
         if isinstance(envelope.body, StatusRequest) and not meant:
             return
         if meant != self.sender.incarnation:
             raise Refusal(ErrorCode.RESTARTED, f"{self.sender.node} was restarted: life {meant} is gone")
-        if envelope.incarnation in self._retired:
-            raise Refusal(ErrorCode.FORBIDDEN, f"{envelope.node} has a newer life; this one is retired")
+        self.roster.check(envelope, key)
 
     def _welcome(self, envelope: Envelope, hello: Hello, key: str | None) -> Welcome:
         lowest, highest = hello.protocols
@@ -244,12 +216,11 @@ class Hub:
             )
         if hello.role not in ROLES:
             raise Refusal(ErrorCode.FORBIDDEN, f"no role {hello.role!r} here; known: {', '.join(ROLES)}")
-        if envelope.incarnation in self._retired:
-            raise Refusal(ErrorCode.FORBIDDEN, f"{envelope.node} has a newer life; this one is retired")
+        self.roster.check(envelope, key)
         if self.card is None:
             raise Refusal(ErrorCode.NOT_READY, f"{self.sender.node} is loading its model", retry_after=limits.BEAT)
         self._approve(hello)
-        self._install(envelope, hello, key)
+        self.roster.greet(envelope, hello, key, self._runtime.now())
         if hello.nonce and hello.topic:
             self.publish(hello.topic, Barrier(hello.nonce))
         return Welcome(
@@ -263,31 +234,3 @@ class Hub:
             endpoints=tuple(self.listener.endpoints.items()),
             packages=packages(),
         )
-
-    def _install(self, envelope: Envelope, hello: Hello, key: str | None) -> None:
-        if envelope.incarnation in self.peers:
-            self.peers[envelope.incarnation].asked(self._runtime.now())
-            return
-        lives = [p for p in self.peers.values() if (p.node, p.role, p.key) == (envelope.node, hello.role, key)]
-        for peer in lives:
-            self._retire(peer)
-        if len(self.peers) >= limits.PEERS:
-            self._make_room()
-        name, device = (hello.model.name, hello.model.device) if hello.model else ("", "")
-        self.peers[envelope.incarnation] = Peer(
-            envelope.node, envelope.incarnation, hello.role, name, device, self._runtime.now(), key
-        )
-        log.info("%s %s joins (%s)", hello.role, envelope.node, ascii(name)[1:-1] or "no model")
-
-    def _make_room(self) -> None:
-        """Let go of whoever was silent for longest, a draft only if there is nobody else."""
-        silent = min(self.peers.values(), key=lambda peer: (peer.role == "draft", peer.heard))
-        self._on_leave(self.peers.pop(silent.incarnation))
-
-    def _retire(self, peer: Peer) -> None:
-        """Retire a life for good: a newer one of the same node has come."""
-        del self.peers[peer.incarnation]
-        self._retired[peer.incarnation] = None
-        while len(self._retired) > RETIRED_KEPT:
-            del self._retired[next(iter(self._retired))]
-        self._on_leave(peer)

@@ -29,9 +29,9 @@ def report(
         busy=core.busy,
         degraded=not core.drafts,
         drafts=tuple(
-            peer.status(now, core.acceptance_of(draft), core.rescued_of(draft))
-            for draft in core.drafts
-            if (peer := hub.peers.get(draft)) is not None
+            peer.status(now, core.acceptance_of(peer.life), core.rescued_of(peer.life))
+            for peer in hub.roster.drafts
+            if peer.joined
         ),
         counters=hub.counted(),
         packages=packages(),

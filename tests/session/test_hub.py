@@ -57,13 +57,13 @@ async def test_a_newer_life_retires_the_older_one_for_good(owner: Any) -> None:
         reply = await owner.ask(first, body)
         assert isinstance(reply, ErrorReply)
         assert reply.code is ErrorCode.FORBIDDEN
-    assert list(owner.hub.peers) == ["d2"]
+    assert list(owner.hub.roster.peers) == ["d2"]
 
 
 async def test_nodes_of_one_name_and_different_roles_do_not_retire_each_other(owner: Any) -> None:
     await owner.greet(Sender("same", "d1"))
     await owner.greet(Sender("same", "c1"), role="client")
-    assert set(owner.hub.peers) == {"d1", "c1"}
+    assert set(owner.hub.roster.peers) == {"d1", "c1"}
 
 
 async def test_publications_count_only_from_drafts_that_are_known(owner: Any) -> None:
@@ -92,12 +92,12 @@ async def test_silent_drafts_go_and_may_come_back(owner: Any) -> None:
     beats = int(limits.LIVENESS / limits.BEAT)
     for beat in range(beats - 1):
         owner.hub.forget_silent(now + beat * limits.BEAT)
-    assert "d1" in owner.hub.peers
+    assert "d1" in owner.hub.roster.peers
     for beat in range(beats - 1, beats + 2):
         owner.hub.forget_silent(now + beat * limits.BEAT)
     assert owner.left == ["d1"]
     assert isinstance(await owner.greet(sender), Welcome)
-    assert "d1" in owner.hub.peers
+    assert "d1" in owner.hub.roster.peers
 
 
 async def test_a_node_that_stood_still_itself_lets_nobody_go(owner: Any) -> None:
@@ -105,7 +105,7 @@ async def test_a_node_that_stood_still_itself_lets_nobody_go(owner: Any) -> None
     now = asyncio.get_running_loop().time()
     owner.hub.forget_silent(now)
     owner.hub.forget_silent(now + 10 * limits.LIVENESS)
-    assert "d1" in owner.hub.peers
+    assert "d1" in owner.hub.roster.peers
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_who_cannot_join_is_told_why(owner: Any, hello: Hello, code: Error
     reply = await owner.ask(Sender("x", "x1"), hello)
     assert isinstance(reply, ErrorReply)
     assert reply.code is code
-    assert not owner.hub.peers
+    assert not owner.hub.roster.peers
 
 
 async def test_nobody_joins_before_the_model_is_loaded(owner: Any) -> None:
@@ -156,7 +156,7 @@ async def test_a_crowd_of_strangers_is_bounded_and_drafts_stay(owner: Any, monke
     await owner.greet(Sender("draft", "d1"))
     for number in range(9):
         assert isinstance(await owner.greet(Sender(f"c{number}", f"life-c{number}"), role="client"), Welcome)
-    assert set(owner.hub.peers) == {"d1", "life-c7", "life-c8"}
+    assert set(owner.hub.roster.peers) == {"d1", "life-c7", "life-c8"}
 
 
 async def test_what_is_too_long_to_be_said_is_counted(owner: Any) -> None:
@@ -189,11 +189,11 @@ async def test_a_draft_that_asks_on_but_publishes_no_more_is_let_go(owner: Any) 
     await owner.greet(sender)
     beat = sender.seal(Beat(NodeState.READY))
     owner.hub._hear(transport.Received(draft_topic("d1"), beat, None))
-    joined = owner.hub.peers["d1"].heard
+    joined = owner.hub.roster.peers["d1"].heard
     await owner.greet(sender)
-    assert owner.hub.peers["d1"].heard == joined
+    assert owner.hub.roster.peers["d1"].heard == joined
     for number in range(int(limits.LIVENESS / limits.BEAT) + 2):
         owner.hub.forget_silent(joined + number * limits.BEAT)
     assert owner.left == ["d1"]
     await owner.greet(sender)
-    assert not owner.hub.peers["d1"].joined
+    assert not owner.hub.roster.peers["d1"].joined
