@@ -17,7 +17,7 @@ from amusd_mp.core.draft import DraftCore
 from amusd_mp.core.messages import Beat, Committed, Sync, SyncPage
 from amusd_mp.core.params import problem
 from amusd_mp.core.replica import Contradiction, Replica
-from amusd_mp.errors import AmusdError, ProtocolError
+from amusd_mp.errors import AmusdError, ProtocolError, SequenceLost
 from amusd_mp.session.link import Link
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class Follower:
     def _readable(self, tokens: tuple[int, ...]) -> bool:
         """Return whether all ids are this model's: others would be the end of its device's context."""
         readable = max(tokens, default=0) < self._vocabulary
-        self._link.counters["foreign_ids"] += not readable
+        if not readable:
+            self._link.counters.add("foreign_ids")
         return readable
 
     # ------------------------------------------------------------------------------------------ fetching
@@ -114,8 +115,10 @@ class Follower:
                     await self.fetch(name)
                 except Contradiction as error:
                     self._start_over(name, error)
-                except AmusdError as error:  # gone, restarted, refused, unreachable: the next digest says what is true
+                except SequenceLost as error:  # ended, or in a life that has: the next digest says what is true
                     log.debug("sequence %s: not fetched: %s", name, error)
+                except AmusdError as error:  # refused, unreachable, or no page of it
+                    self._link.counters.add("not_fetched", f"{name}, {error}")
 
     async def fetch(self, name: str) -> None:
         """Ask for all that is not known of a sequence, and open it.

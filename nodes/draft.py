@@ -27,7 +27,6 @@ from amusd_mp.core.messages import (
 )
 from amusd_mp.core.model import Loaded
 from amusd_mp.core.telling import Telling
-from amusd_mp.errors import NotReady, RequestTimeout, Unreachable
 from amusd_mp.follower import Follower
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
@@ -37,6 +36,7 @@ from amusd_mp.session.link import Link
 from amusd_mp.session.quiet import Quiet
 from amusd_mp.session.sender import Sender
 from amusd_mp.session.trace import Tracer
+from amusd_mp.session.unanswered import PASSING
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class DraftNode(Node):
             try:
                 welcome = await self._link.open(ASK_AGAIN)
                 break
-            except (Unreachable, RequestTimeout, NotReady) as error:
+            except PASSING as error:
                 log.warning("still waiting: %s", error)
         log.info("joined %s at %s", welcome.model.name, self._link.url)
         assert self._loaded is not None

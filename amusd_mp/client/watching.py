@@ -47,7 +47,7 @@ class Steps:
             try:
                 envelope = decode(received.payload)
             except DecodeError:
-                self._link.counters["malformed"] += 1
+                self._link.counters.add("malformed")
                 continue
             if envelope.incarnation == self._link.verify and isinstance(envelope.body, StepTrace):
                 return envelope.body

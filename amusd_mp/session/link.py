@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -31,15 +30,16 @@ from amusd_mp.core.messages import (
     client_topic,
 )
 from amusd_mp.core.model import ModelCard
-from amusd_mp.errors import NotReady, ProtocolError, RemoteError, RequestTimeout, TransportError, Unreachable
+from amusd_mp.errors import Busy, NotReady, ProtocolError, RemoteError, TransportError
 from amusd_mp.runtime import Runtime
 from amusd_mp.session.introduction import Introduction
 from amusd_mp.session.packages import packages
 from amusd_mp.session.pulse import Pulse, State
 from amusd_mp.session.refusals import to_error
 from amusd_mp.session.sender import Sender
+from amusd_mp.session.tally import Tally
 from amusd_mp.session.tries import ATTEMPT, BACKOFF, BACKOFF_MAX, Tries
-from amusd_mp.session.unanswered import explain
+from amusd_mp.session.unanswered import PASSING, explain
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Link:
         self.verify = ""  # incarnation of the verify node, "" before the first hello
         self.welcome: Welcome | None = None
         self.loss = ""
-        self.counters: Counter[str] = Counter()
+        self.counters = Tally(url)
         self._runtime = runtime
         self._role = role
         self._options = options
@@ -127,15 +127,15 @@ class Link:
     async def open(self, timeout: float) -> Welcome:
         """Say hello until the verify node is ready and what it publishes arrives here, for at most `timeout` seconds.
 
-        `run` must be running. Raises Unreachable, RequestTimeout or NotReady when the time is over, and at once
-        Mismatch or ProtocolError when this dialler is refused.
+        `run` must be running. Raises Unreachable, RequestTimeout, RemoteError, NotReady or Busy when the time is over,
+        and at once Mismatch, ProtocolError or AccessDenied when this dialler is refused.
         """
         deadline = self._runtime.now() + timeout
         delay = BACKOFF
         while True:
             try:
                 return await self._greet(deadline)
-            except (Unreachable, RequestTimeout, NotReady) as error:
+            except PASSING as error:
                 pause = delay * self._runtime.random.uniform(0.5, 1.5)
                 if self._runtime.now() + pause >= deadline:
                     raise explain(error, self.url, timeout) from error
@@ -209,7 +209,7 @@ class Link:
             return
         payload = self.sender.seal(body)
         if len(payload) > limits.PUBLICATION_BYTES:
-            self.counters["unsaid"] += 1
+            self.counters.add("unsaid")
             return
         self._dialer.publish(topic, payload)
 
@@ -242,7 +242,10 @@ class Link:
     # ------------------------------------------------------------------------------------------ running
 
     async def run(self) -> None:
-        """Hear, greet and watch until cancelled. Raises Mismatch or ProtocolError when refused for good."""
+        """Hear, greet and watch until cancelled.
+
+        Raises AddressError as `dial`, and Mismatch, ProtocolError or AccessDenied when refused for good.
+        """
         await self.dial()
         async with task_group() as tasks:
             for subscription in self._subscriptions:
@@ -263,14 +266,14 @@ class Link:
         try:
             envelope = decode(received.payload)
         except DecodeError as error:
-            self.counters["unknown_type" if isinstance(error, UnknownType) else "malformed"] += 1
+            self.counters.add("unknown_type" if isinstance(error, UnknownType) else "malformed", error)
             return
         body = envelope.body
         if isinstance(body, Barrier):
             self._introduction.heard(body)
             return
         if envelope.incarnation != self.verify:
-            self.counters["other_life"] += 1
+            self.counters.add("other_life")
             if isinstance(body, Beat) and self.verify:
                 self.knock()
             return
@@ -292,8 +295,8 @@ class Link:
                 continue  # `open` is still at it
             try:
                 await self._greet(self._runtime.now() + ATTEMPT)
-            except (TransportError, NotReady):
-                self.counters["unanswered_hello"] += 1
+            except (TransportError, NotReady, Busy) as error:
+                self.counters.add("unanswered_hello", error)
                 if self._dialer is not None and await self._dialer.vacant() and self._pulse.lose():
                     log.warning("nobody listens at %s any more", self.url)
                     self._tell_lost("is gone: nobody listens there any more")

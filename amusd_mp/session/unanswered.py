@@ -1,8 +1,13 @@
-"""Why an introduction came to nothing, in words for whoever dialled."""
+"""Why an introduction came to nothing, in words for whoever dialled, and which failures of it may pass."""
 
 from __future__ import annotations
 
-from amusd_mp.errors import NotReady, RequestTimeout, TransportError
+from typing import Final
+
+from amusd_mp.errors import Busy, NotReady, OperationalError, RemoteError, RequestTimeout, Unreachable
+
+PASSING: Final = (Unreachable, RequestTimeout, RemoteError, NotReady, Busy)
+"""Failures of one try that the next may not meet. Whatever else it raises refuses this dialler for good."""
 
 
 class Deaf(RequestTimeout):
@@ -16,12 +21,15 @@ class Deaf(RequestTimeout):
         )
 
 
-def explain(error: TransportError | NotReady, url: str, timeout: float) -> Exception:
-    """Return the error of `timeout` seconds of tries of which `error` ended the last."""
-    if isinstance(error, NotReady):
-        return NotReady(f"{error}; it was not ready within {timeout:g} s")
-    if isinstance(error, Deaf):
-        return error
-    return type(error)(
-        f"no verify node answers at {url} within {timeout:g} s; is it running, and is this its address?", address=url
-    )
+def explain(error: OperationalError, url: str, timeout: float) -> Exception:
+    """Return the error of `timeout` seconds of tries of which `error`, one of PASSING, ended the last."""
+    match error:
+        case NotReady():
+            return NotReady(f"{error}; it was not ready within {timeout:g} s")
+        case RemoteError():
+            return RemoteError(f"{error}; no other answer came within {timeout:g} s", address=url)
+        case Unreachable() | RequestTimeout() if not isinstance(error, Deaf):
+            text = f"no verify node answers at {url} within {timeout:g} s; is it running, and is this its address?"
+            return type(error)(text, address=url)
+        case _:
+            return error

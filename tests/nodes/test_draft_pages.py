@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from stubs import VOCABULARY, Cluster
+from stubs import VOCABULARY, Cluster, until
 
 from amusd_mp.core import limits
 from amusd_mp.core.messages import SyncPage
@@ -79,3 +79,16 @@ async def test_what_is_wanted_is_bounded(draft: Any, monkeypatch: pytest.MonkeyP
         draft._follower.want(f"s{number}")
     assert len(draft._follower._wanted) == limits.KEPT_SEQUENCES
     draft._follower._wanted.clear()
+
+
+async def test_sequences_that_are_asked_for_in_vain_are_counted_and_told(
+    draft: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered(draft, monkeypatch, *[replace(PAGE, sequence="another")] * 10)
+    for number in range(10):
+        draft._follower.want(f"s{number}")
+    await until(lambda: draft._link.counters["not_fetched"] == 10)
+    told = [record.getMessage() for record in caplog.records if "not_fetched" in record.getMessage()]
+    assert len(told) == 2
+    assert "s0, the page of sequence s0 cannot be its own" in told[0]
+    assert "10 so far" in told[1]

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from stubs import DEADLINE, TRUTH, VOCABULARY, Cluster, Models, Slow, answer, until
 
+from amusd_mp.core import limits
+from amusd_mp.core.model import ModelCard
 from amusd_mp.testing.cluster import deployment
 from amusd_mp.testing.stub import Stub, StubModel, agreeing_rule
 
@@ -79,3 +81,36 @@ async def test_a_draft_replaced_by_another_model_in_mid_sequence_is_used(end: st
                     break
         assert tuple(ids) == answer("hello", len(ids))
         await until(lambda: nodes.idle, "both nodes to have let go")
+
+
+async def test_one_draft_too_many_waits_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DRAFTS", 1)
+    monkeypatch.setattr("amusd_mp.nodes.draft.ASK_AGAIN", 0.5)
+    async with cluster("right", "right") as nodes, nodes.client() as client:
+
+        async def refused() -> bool:
+            return dict((await client.status()).counters).get("refused_busy", 0) > 1
+
+        await until(refused, "one of the two to be refused")
+        first = (await client.wait_for_draft()).drafts
+        assert len(first) == 1
+        await nodes.cut(first[0].node)
+
+        async def replaced() -> bool:
+            return [each.node for each in (await client.status()).drafts] not in ([], [first[0].node])
+
+        await until(replaced, "the other one to have the place")
+
+
+async def test_a_draft_outlives_a_verify_node_that_fails_at_its_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [KeyError("a bug")] * 8
+
+    def compare(ours: ModelCard, theirs: ModelCard) -> None:
+        if left:
+            raise left.pop()
+
+    monkeypatch.setattr("amusd_mp.nodes.verify.compare", compare)
+    monkeypatch.setattr("amusd_mp.nodes.draft.ASK_AGAIN", 0.2)  # so that the node itself is told of some failures
+    async with cluster("right") as nodes, nodes.client() as client:
+        await client.wait_for_draft()
+        assert not left

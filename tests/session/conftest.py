@@ -52,12 +52,18 @@ class Owner:
     def _leave(self, peer: Peer) -> None:
         self.left.append(peer.incarnation)
 
-    async def ask(self, sender: Sender, body: Message) -> Message:
+    async def ask(self, sender: Sender, body: Message, key: str | None = None) -> Message:
         """Send a request as `sender` and return the reply's body."""
-        return decode(await self.hub._answer(sender.seal(body), None)).body
+        return decode(await self.hub._answer(sender.seal(body), key)).body
 
-    async def greet(self, sender: Sender, role: str = "draft", **fields: Any) -> Message:
-        return await self.ask(sender, Hello(role, (limits.PROTOCOL, limits.PROTOCOL), model=CARD, **fields))
+    async def greet(self, sender: Sender, role: str = "draft", *, key: str | None = None, **fields: Any) -> Message:
+        return await self.ask(sender, Hello(role, (limits.PROTOCOL, limits.PROTOCOL), model=CARD, **fields), key)
+
+    def fall_silent(self) -> None:
+        """Have as much time pass as lets go of every draft."""
+        now = Runtime().now()
+        for beat in range(int(limits.LIVENESS / limits.BEAT) + 2):
+            self.hub.forget_silent(now + beat * limits.BEAT)
 
 
 @pytest_asyncio.fixture

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from ports import free_ports
 from stubs import until
 
 from amusd_mp import transport
 from amusd_mp.codec import decode
 from amusd_mp.core.messages import BEAT_TOPIC, Beat, Envelope, Hello, NodeState, Welcome
-from amusd_mp.errors import NotReady, RequestTimeout, Unreachable
+from amusd_mp.errors import NotReady, RemoteError, RequestTimeout, Unreachable
 from amusd_mp.runtime import Runtime
 from amusd_mp.session.link import Link
 from amusd_mp.session.sender import Sender
@@ -56,7 +59,10 @@ async def test_what_is_published_after_open_arrives(owner: Any, caller: Caller) 
     assert caller.lost == []
 
 
-async def test_publications_of_a_life_that_is_not_meant_are_counted(owner: Any, caller: Caller) -> None:
+async def test_publications_of_a_life_that_is_not_meant_are_counted_and_told(
+    owner: Any, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "amusd_mp.session.tally")
     await caller.link.open(5)
     owner.hub.listener.publish(BEAT_TOPIC, Sender("verify", "life-0").seal(Beat(NodeState.READY)))
     owner.hub.listener.publish(BEAT_TOPIC, b"junk")
@@ -65,6 +71,9 @@ async def test_publications_of_a_life_that_is_not_meant_are_counted(owner: Any, 
     assert caller.link.counters["other_life"] == 1
     assert caller.link.counters["malformed"] == 1
     assert caller.link.verify == "life-1"
+    told = [record.getMessage() for record in caplog.records if record.name == "amusd_mp.session.tally"]
+    assert len(told) == 2
+    assert all(owner.hub.listener.url in each for each in told)
 
 
 async def test_another_life_is_noticed_by_its_beat_and_told_once(owner: Any, caller: Caller) -> None:
@@ -173,3 +182,95 @@ async def test_another_life_is_told_although_no_answer_to_a_barriers_hello_ever_
     await until(lambda: bool(caller.lost))
     assert (caller.link.verify, caller.link.alive, lossy.hellos) == ("life-2", True, 1)
     assert [welcome is not None for welcome in caller.lost] == [True]
+
+
+def fails(request: Callable[[bytes, float], Any]) -> Any:
+    """Have the other side's code fail, as it tells by a reply or by the transport."""
+
+    async def failing(payload: bytes, timeout: float) -> bytes:
+        raise RemoteError("its handler failed: KeyError")
+
+    return failing
+
+
+def mumbles(request: Callable[[bytes, float], Any]) -> Any:
+    """Have what comes back be no message."""
+
+    async def mumbling(payload: bytes, timeout: float) -> bytes:
+        await request(payload, timeout)
+        return b"junk"
+
+    return mumbling
+
+
+@pytest.mark.parametrize(("wrong", "text"), [(fails, "its handler failed"), (mumbles, "an unreadable reply")])
+async def test_a_failure_of_the_other_side_ends_one_try_and_is_told_where_it_was_the_last(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Any], Any], text: str
+) -> None:
+    await caller.link.dial()
+    dialer: Any = caller.link._dialer
+    with monkeypatch.context() as bug:
+        bug.setattr(dialer, "request", wrong(dialer.request))
+        with pytest.raises(RemoteError, match=rf"{text}.*; no other answer came within 0.2 s"):
+            await caller.link.open(0.2)
+    assert isinstance(await caller.link.open(5), Welcome)
+
+
+async def test_a_bug_in_the_answer_to_hello_is_a_failed_try(
+    owner: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [KeyError("a bug"), KeyError("a bug")]
+
+    def approve(hello: Hello) -> None:
+        if left:
+            raise left.pop()
+
+    monkeypatch.setattr(owner.hub, "_approve", approve)
+    assert isinstance(await caller.link.open(5), Welcome)
+    assert not left
+
+
+def has_two_loopbacks() -> bool:
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.2", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_two_loopbacks(), reason="this machine has one loopback address")
+async def test_a_node_that_comes_back_at_another_address_is_found_by_its_name(
+    owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where both lives say the same of where they publish, as those that listen on every interface do."""
+    here, lookup, port = "127.0.0.1", socket.getaddrinfo, free_ports()
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **named: lookup(here if host == "v.test" else host, *rest, **named)
+    )
+    monkeypatch.setattr("amusd_mp.transports.zeromq_dialer.LOOK", 0.05)
+    caller = Caller(f"tcp://v.test:{port}")
+
+    async def live(life: str) -> None:
+        async with await transport.listen(f"tcp://{here}:{port}") as listener:
+            listener.endpoints = {name: url.replace(here, "0.0.0.0") for name, url in listener.endpoints.items()}
+            verify = type(owner)(listener, life)
+            await until(lambda: caller.link.alive and caller.link.verify == life)
+            heard = len(caller.heard)
+
+            def told() -> bool:
+                verify.hub.publish(BEAT_TOPIC, Beat(NodeState.READY))
+                return len(caller.heard) > heard
+
+            await until(told)
+
+    await caller.link.dial()
+    async with task_group() as tasks:
+        running = tasks.create_task(caller.link.run(), name="link")
+        opening = tasks.create_task(caller.link.open(20), name="opens")
+        await live("life-1")
+        here = "127.0.0.2"
+        await live("life-2")
+        await opening
+        running.cancel()
+    await caller.link.close()

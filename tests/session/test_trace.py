@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 from stubs import DEADLINE, TRUTH, VOCABULARY, Cluster, Slow, agreeing_rule, stubs, until
 
-from amusd_mp.core.messages import StepTrace
+from amusd_mp.core.messages import StepTrace, TraceEntry
 from amusd_mp.testing.stub import Stub
 
 
@@ -40,6 +42,16 @@ async def test_a_watcher_sees_both_nodes_steps_and_they_add_up() -> None:
 async def collect(steps: object, into: list[StepTrace]) -> None:
     async for step in steps:  # type: ignore[attr-defined]
         into.append(step)
+
+
+async def test_a_step_that_no_honest_draft_tells_costs_nothing() -> None:
+    async with Cluster() as cluster, cluster.client() as client, client.watch():
+        verify: Any = cluster.nodes["verify"]
+        long = StepTrace("draft", 1, 0.0, 0.1, tuple(TraceEntry(f"s{at}", 0, 1) for at in range(1000)))
+        wide = StepTrace("draft", 2, 0.1, 0.2, (TraceEntry("s", 0, 1, tokens=(1,) * 1000),))
+        for step in (long, wide):
+            verify._repeat(SimpleNamespace(node="draft-0"), step)
+        assert verify._hub.counters["useless_trace"] == 2
 
 
 async def test_the_wish_is_forgotten() -> None:
