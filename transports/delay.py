@@ -1,8 +1,9 @@
 """`delay://MILLISECONDS/URL`: any other transport's link with a constant time added to each message, one way.
 
 For measuring what distance does: `delay://30/tcp://10.0.0.1:5601` dials that address, and everything this end sends or
-hears, requests and replies too, takes 30 ms longer; order is kept. It dials only, so a listener needs nothing. Timers
-of the event loop are exact to about a millisecond, so shorter delays come out longer than they read.
+hears, requests and replies too, takes 30 ms longer; order is kept. It dials only, so a listener needs nothing. As many
+publications may be under way in one direction as an inbox holds; further ones are dropped. Timers of the event loop are
+exact to about a millisecond, so shorter delays come out longer than they read.
 """
 
 from __future__ import annotations
@@ -58,20 +59,23 @@ def parse(url: str) -> tuple[float, str]:
 
 
 class DelayDialer(Dialer):
-    """Wraps a dialler; closing it closes that one."""
+    """Wraps a dialler; closing it closes that one.
+
+    `hold`, `catch_up` and `release` do nothing: what is under way arrives when it is due.
+    """
 
     def __init__(self, url: str, inner: Dialer, seconds: float, options: TransportOptions) -> None:
         self.url = url
         self._inner = inner
         self._seconds = seconds
         self._options = options
-        self._sending = DelayQueue(seconds, self._send)
+        self._sending = DelayQueue(seconds, self._send, options.inbox)
         self._relays: set[asyncio.Task[None]] = set()
         self._inboxes: set[Inbox] = set()
         self._closing = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<DelayDialer {self._seconds * 1e3:g} ms before {self._inner!r}>"
+        return f"<DelayDialer {self._seconds * 1e3:g} ms before {self._inner!r}, {self._sending.dropped} unsent>"
 
     def publish(self, topic: str, payload: bytes) -> None:
         check_publication(topic, payload, self._options)
@@ -125,13 +129,13 @@ class DelayDialer(Dialer):
             self._inner.publish(*item)
 
     async def _relay(self, source: Subscription, inbox: Inbox) -> None:
-        line: DelayQueue[Received] = DelayQueue(self._seconds, inbox.push)
+        line: DelayQueue[Received] = DelayQueue(self._seconds, inbox.push, self._options.inbox)
         lost = 0
         try:
             async for message in source:
                 line.put(message)
-                inbox.dropped += source.dropped - lost
-                lost = source.dropped
+                inbox.dropped += source.dropped + line.dropped - lost
+                lost = source.dropped + line.dropped
         finally:
             line.close()
 
@@ -153,16 +157,21 @@ class DelayDialer(Dialer):
 
 
 class DelayQueue(Generic[Item]):
-    """What is under way in one direction: delivered in order, each `seconds` after it was put."""
+    """What is under way in one direction, at most `capacity`: delivered in order, each `seconds` after it was put."""
 
-    def __init__(self, seconds: float, deliver: Callable[[Item], None]) -> None:
+    def __init__(self, seconds: float, deliver: Callable[[Item], None], capacity: int) -> None:
+        self.dropped = 0
         self._seconds = seconds
         self._deliver = deliver
+        self._capacity = capacity
         self._held: deque[tuple[float, Item]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, item: Item) -> None:
-        """Take something that leaves now."""
+        """Take something that leaves now, or drop and count it when full."""
+        if len(self._held) >= self._capacity:
+            self.dropped += 1
+            return
         loop = asyncio.get_running_loop()
         self._held.append((loop.time() + self._seconds, item))
         if self._timer is None:

@@ -15,7 +15,7 @@ import zmq
 from amusd_mp.errors import AddressError
 from amusd_mp.transport import Dialer, KeyPair, Listener, Transport, TransportOptions
 
-from .ipc_path import PUB, SUB, PathLock, parse
+from .ipc_path import PUB, SUB, PathLock, check_socket, parse
 from .zeromq_curve import new_keys, public_key
 from .zeromq_dialer import ZeromqDialer
 from .zeromq_listener import ZeromqListener
@@ -50,15 +50,18 @@ class IpcTransport(Transport):
         return listener
 
     async def dial(self, url: str, options: TransportOptions) -> Dialer:
-        parse(url)
+        path = parse(url)
+        check_socket(path, url)
 
-        def locate(endpoints: Mapping[str, str]) -> tuple[str, str]:
+        def locate(address: str, endpoints: Mapping[str, str]) -> tuple[str, str]:
+            check_socket(path, url)
             for name, suffix in (("pub", PUB), ("sub", SUB)):
                 if not endpoints.get(name, "").endswith(suffix):
                     raise AddressError(
                         f"the listener at {url} names no ipc {name!r} endpoint: {endpoints}", address=url
                     )
-            return url + PUB, url + SUB
+                check_socket(path + suffix, url)
+            return address + PUB, address + SUB
 
         return ZeromqDialer(url, url, locate, options)
 

@@ -3,6 +3,8 @@
 ZeroMQ binds over an existing socket file without a word, stealing the path from a living listener. So a listener first
 takes an exclusive `flock` on `PATH.lock`, which the kernel releases when the process dies, however it dies. Whoever
 holds it may remove socket files that a dead listener left. Files are the user's own: directories 0700, sockets 0600.
+Nothing is put into a directory, and no socket is dialled or attached to, that somebody else may have made to be found
+there; ZeroMQ's own reconnections look at nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +43,20 @@ def parse(url: str) -> str:
     return path
 
 
+def check_socket(path: str, url: str) -> None:
+    """Raise AddressError if there is a socket and it is another user's: anybody could pose as the listener."""
+    try:
+        owner = _stranger(path)
+    except OSError:  # there is none, or none that this user can reach
+        return
+    if owner is not None:
+        raise AddressError(
+            f"{url!r}: {path} belongs to user {owner}, who is neither this user nor root; run both ends as one user,"
+            " or choose another path",
+            address=url,
+        )
+
+
 class PathLock:
     """Exclusive ownership of a path and its siblings, from construction to `release`."""
 
@@ -51,6 +67,7 @@ class PathLock:
         self._fd: int | None = None
         try:
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_folder(os.path.dirname(path))
             self._fd = self._lock()
             for suffix in SOCKETS:
                 self._remove_dead(path + suffix)
@@ -77,9 +94,22 @@ class PathLock:
                 os.unlink(self.path + suffix)
         self._let_go()
 
+    def _check_folder(self, folder: str) -> None:
+        """Raise AddressError for a directory in which others could put their own files in place of ours."""
+        owner, mode = _stranger(folder), os.stat(folder).st_mode
+        if owner is not None:
+            wrong = f"belongs to user {owner}, who is neither this user nor root"
+        elif mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            wrong = f"can be written by everybody (run `chmod o-w {folder}` if nobody needs that)"
+        else:
+            return
+        raise AddressError(
+            f"{self._url!r}: the directory {folder} {wrong}; choose one of this user's own", address=self._url
+        )
+
     def _lock(self) -> int:
         while True:
-            fd = os.open(self.path + LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path + LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(fd, self.path + LOCK):
@@ -124,6 +154,12 @@ class PathLock:
 
     def __repr__(self) -> str:
         return f"<PathLock {self.path} {'released' if self._fd is None else 'held'}>"
+
+
+def _stranger(path: str) -> int | None:
+    """Return whose a file is, or a link to it, if neither this user's nor root's. Raises OSError."""
+    owners = (os.lstat(path).st_uid, os.stat(path).st_uid)
+    return next((owner for owner in owners if owner not in (os.geteuid(), 0)), None)
 
 
 def _same_file(fd: int, path: str) -> bool:

@@ -3,7 +3,8 @@
 A listener binds three ports. Told a port P it takes P for requests, P+1 for what it publishes and P+2 for what
 diallers publish, so a firewall can be opened beforehand; told port 0 it takes three free ones. A dialler needs the
 first alone: the listener's `endpoints` name the others, and the dialler reaches them at the host it dialled, whatever
-host stands there. So tunnels, address translation and a listener bound to every interface need no second address.
+host stands there. So tunnels, address translation and a listener bound to every interface need no second address. A
+name that was dialled is resolved again while nobody answers: the listener may have moved.
 """
 
 from __future__ import annotations
@@ -63,12 +64,15 @@ class TcpTransport(Transport):
             raise AddressError(
                 f"{url!r} can be listened on, not dialled; write the listener's own host and port", address=url
             )
-        address = await resolve(written)
 
-        def locate(endpoints: Mapping[str, str]) -> tuple[str, str]:
-            return str(address.at(_port(endpoints, "pub", url))), str(address.at(_port(endpoints, "sub", url)))
+        async def look() -> str:
+            return str(await resolve(written))
 
-        return ZeromqDialer(url, str(address), locate, options)
+        def locate(address: str, endpoints: Mapping[str, str]) -> tuple[str, str]:
+            at = parse(address).at
+            return str(at(_port(endpoints, "pub", url))), str(at(_port(endpoints, "sub", url)))
+
+        return ZeromqDialer(url, await look(), locate, options, look if written.is_name else None)
 
 
 def _bind(listener: ZeromqListener, kind: zmq.SocketType, first: TcpAddress, offset: int, url: str) -> TcpAddress:

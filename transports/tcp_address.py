@@ -7,8 +7,10 @@ Where a name has addresses of both families, IPv4 is taken: listeners bind one a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
+import threading
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,6 +37,15 @@ class TcpAddress:
         """Whether this means every address of the machine."""
         return self.host in WILDCARDS
 
+    @property
+    def is_name(self) -> bool:
+        """Whether the host has to be resolved."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return not self.is_wildcard
+        return False
+
     def at(self, port: int) -> TcpAddress:
         """Return the same host with another port."""
         return replace(self, port=port)
@@ -55,13 +66,11 @@ def parse(url: str) -> TcpAddress:
 
 async def resolve(address: TcpAddress) -> TcpAddress:
     """Return the address with a numeric host. Raises AddressError naming a host that does not resolve."""
-    if address.is_wildcard or _is_numeric(address.host):
+    if not address.is_name:
         return address
     try:
         async with asyncio.timeout(RESOLVE):
-            found = await asyncio.get_running_loop().getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-            )
+            return replace(address, host=await _ask(address))
     except TimeoutError:
         raise AddressError(
             f"{address.host!r} in {address} was not resolved within {RESOLVE:g} s; write its IP address, or check DNS",
@@ -73,13 +82,38 @@ async def resolve(address: TcpAddress) -> TcpAddress:
             f"{address.host!r} in {address} does not resolve ({reason}); check the name, or write its IP address",
             address=str(address),
         ) from error
-    ordered = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return replace(address, host=str(ordered[0][4][0]))
 
 
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _ask(address: TcpAddress) -> asyncio.Future[str]:
+    """Have the system's resolver asked for an IP address; the future raises OSError or UnicodeError.
+
+    On a daemon thread of its own: nothing can interrupt a resolver, and no loop that ends must wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[str] = loop.create_future()
+
+    def settle(answer: str | Exception) -> None:
+        if found.done():
+            return  # given up
+        if isinstance(answer, Exception):
+            found.set_exception(answer)
+        else:
+            found.set_result(answer)
+
+    def look_up() -> None:
+        answer: str | Exception
+        try:
+            answer = _first(address)
+        except Exception as error:
+            answer = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, answer)
+
+    threading.Thread(target=look_up, name=f"resolve {address.host}", daemon=True).start()
+    return found
+
+
+def _first(address: TcpAddress) -> str:
+    """Return the address to use of those that the host has."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])

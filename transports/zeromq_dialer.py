@@ -2,19 +2,28 @@
 
 Each request has a number that its reply repeats; a reply nobody waits for any more is dropped. A request stays here
 until a connection takes it, so one that was given up before is never sent, and one that no connection ever took fails
-as Unreachable.
+as Unreachable. ZeroMQ reconnects to the address that it was told; where a name stands for that, it is looked up again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import zmq
 
-from amusd_mp.errors import AccessDenied, RemoteError, RequestTimeout, TransportClosed, TransportError, Unreachable
+from amusd_mp.errors import (
+    AccessDenied,
+    AddressError,
+    RemoteError,
+    RequestTimeout,
+    TransportClosed,
+    TransportError,
+    Unreachable,
+)
 from amusd_mp.transport import Dialer, TransportOptions, check_request
 from amusd_mp.transport.handlers import CONCURRENT
 
@@ -27,8 +36,14 @@ from .zeromq_link import Link, State
 QUEUE: Final = 16
 """Requests handed to ZeroMQ ahead of the network; the rest wait here, where they can still be taken back."""
 
-Locate = Callable[[Mapping[str, str]], tuple[str, str]]
-"""Reads a listener's endpoints: the ZeroMQ addresses of its PUB and of its SUB. Raises AddressError."""
+LOOK: Final = 3.0
+"""Seconds between looks at where the listener is by now, while there is no connection to it."""
+
+Locate = Callable[[str, Mapping[str, str]], tuple[str, str]]
+"""Reads a listener's address and its endpoints: the ZeroMQ addresses of its PUB and of its SUB. Raises AddressError."""
+
+Look = Callable[[], Awaitable[str]]
+"""Returns the listener's address as it is now. Raises AddressError if that cannot be told."""
 
 
 @dataclass(slots=True)
@@ -40,12 +55,18 @@ class _Pending:
 
 
 class ZeromqDialer(ZeromqEndpoint, Dialer):
-    """Connects to `address`; `locate` finds the other two from what the listener says of itself."""
+    """Connects to `address`; `locate` finds the other two from what the listener says of itself.
 
-    def __init__(self, url: str, address: str, locate: Locate, options: TransportOptions) -> None:
+    `look` is for an address that may change.
+    """
+
+    def __init__(
+        self, url: str, address: str, locate: Locate, options: TransportOptions, look: Look | None = None
+    ) -> None:
         super().__init__(url, options, listening=False)
         self._address = address
         self._locate = locate
+        self._endpoints: Mapping[str, str] | None = None  # what it is attached to
         self._attached: tuple[str, str] | None = None
         self._pending: dict[int, _Pending] = {}
         self._waiting: list[int] = []
@@ -60,6 +81,9 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
         self._sub_link = Link(self._sockets, self._sub)
         self._pub_link = Link(self._sockets, self._pub)
         self._link.connect(address)
+        self._following: asyncio.Task[None] | None = None
+        if look is not None:
+            self._following = asyncio.get_running_loop().create_task(self._follow(look), name=f"{url} address")
 
     async def request(self, payload: bytes, timeout: float) -> bytes:
         check_request(payload, self._options)
@@ -86,12 +110,7 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
     async def attach(self, endpoints: Mapping[str, str]) -> None:
         if self._closed:
             raise TransportClosed(f"{self.url} is closed", address=self.url)
-        addresses = self._locate(endpoints)
-        if addresses == self._attached:
-            return  # ZeroMQ reconnects by itself; a second connection would double everything
-        self._attached = addresses
-        self._sub_link.connect(addresses[0])
-        self._pub_link.connect(addresses[1])
+        self._reach(endpoints)
 
     async def vacant(self) -> bool:
         return not self._link.connected and not self._closed and await is_vacant(self._address)
@@ -104,10 +123,39 @@ class ZeromqDialer(ZeromqEndpoint, Dialer):
                 pending.reply.set_exception(TransportClosed(f"{self.url} was closed", address=self.url))
         for link in (self._link, self._sub_link, self._pub_link):
             link.close()
-        if self._diagnosis is not None:
-            self._diagnosis.cancel()
-            await asyncio.wait({self._diagnosis})
+        tasks = {task for task in (self._diagnosis, self._following) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._sockets.close()
+
+    def _reach(self, endpoints: Mapping[str, str]) -> None:
+        """Connect PUB and SUB to where the endpoints are now."""
+        addresses = self._locate(self._address, endpoints)
+        self._endpoints = endpoints
+        if addresses == self._attached:
+            return  # ZeroMQ reconnects by itself; a second connection would double everything
+        self._attached = addresses
+        self._sub_link.connect(addresses[0])
+        self._pub_link.connect(addresses[1])
+
+    async def _follow(self, look: Look) -> None:
+        """As long as there is no connection, look now and then where the listener is, and go there."""
+        while True:
+            await asyncio.sleep(LOOK)
+            if self._link.connected:
+                continue
+            with contextlib.suppress(AddressError):  # nobody knows now: the address as it was may be right yet
+                address = await look()
+                if address != self._address and not self._link.connected:
+                    self._move(address)
+
+    def _move(self, address: str) -> None:
+        self._address, self._denied = address, ""
+        self._link.connect(address)
+        if self._endpoints is not None:
+            self._reach(self._endpoints)
 
     def _send_waiting(self) -> None:
         """Send in order what still waits and was not given up, as far as a connection takes it."""

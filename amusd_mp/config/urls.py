@@ -54,8 +54,7 @@ def _resolve_ipc(url: str, folder: Path, environ: Mapping[str, str]) -> str:
     path = url.removeprefix(IPC).replace(RUNTIME, str(runtime_folder(environ)))
     if not path:
         raise ValueError(f"{url!r} names no path; write for example ipc://verify.sock")
-    if not path.startswith("@"):  # "@name" is Linux's abstract namespace, no file at all
-        path = os.path.normpath(folder / path)
+    path = os.path.normpath(folder / path)
     if len(os.fsencode(path)) > IPC_BYTES:
         raise ValueError(
             f"the socket path {path} has {len(os.fsencode(path))} bytes and the system allows {IPC_BYTES};"

@@ -191,7 +191,7 @@ class Listener(Endpoint):
 class Dialer(Endpoint):
     """The end that dials out. It finds a listener that starts later or again on the same URL by itself.
 
-    Before `attach` only `request` reaches anyone.
+    Also where a name in the URL leads to another address by then. Before `attach` only `request` reaches anyone.
     """
 
     @abstractmethod

@@ -6,11 +6,12 @@ import asyncio
 from itertools import count
 
 import pytest
+from stubs import until
 
 from amusd_mp.errors import AddressError
 from amusd_mp.testing.conformance import DEADLINE, TransportConformance, echo
 from amusd_mp.transport import Listener, Transport, TransportOptions, contract, dial, find, listen
-from amusd_mp.transports.delay import DelayTransport, parse
+from amusd_mp.transports.delay import DelayQueue, DelayTransport, parse
 
 NAMES = count()
 
@@ -63,3 +64,31 @@ async def test_a_message_takes_its_time_each_way() -> None:
         async with asyncio.timeout(DEADLINE):
             assert (await heard.get()).payload == b"one way"
         assert loop.time() - began >= 0.04
+
+
+async def test_what_is_under_way_is_bounded_and_what_finds_no_room_is_counted() -> None:
+    name, room = f"inproc://long-{next(NAMES)}", 3
+    async with (
+        await listen(name) as listener,
+        await dial(f"delay://3600000/{name}", TransportOptions(inbox=room)) as dialer,
+    ):
+        await dialer.attach(listener.endpoints)
+        reader = dialer.subscribe("v/")
+        for number in range(10):
+            listener.publish("v/x", b"%d" % number)
+            await asyncio.sleep(0)  # the relay reads each before the next comes
+        await until(lambda: reader.dropped == 10 - room, "the rest to be dropped")
+        for number in range(10):
+            dialer.publish("d/x", b"%d" % number)
+        assert f"{10 - room} unsent" in repr(dialer)
+
+
+async def test_of_what_is_under_way_the_oldest_arrives() -> None:
+    arrived: list[int] = []
+    line = DelayQueue(0.0, arrived.append, 2)
+    for number in range(5):
+        line.put(number)
+    await until(lambda: len(arrived) == 2)
+    line.put(5)
+    await until(lambda: len(arrived) == 3)
+    assert (arrived, line.dropped) == ([0, 1, 5], 3)

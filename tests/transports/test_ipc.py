@@ -15,9 +15,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from amusd_mp.config import urls
 from amusd_mp.errors import AddressError
 from amusd_mp.testing.conformance import DEADLINE, TransportConformance, echo
 from amusd_mp.transport import dial, listen
+from amusd_mp.transports.ipc_path import parse
 
 
 @pytest.fixture
@@ -103,3 +105,66 @@ async def test_a_path_must_be_absolute_and_a_file(url: str) -> None:
 async def test_a_directory_one_may_not_write_is_named() -> None:
     with pytest.raises(AddressError, match="Permission denied"):
         await listen("ipc:///amusd-not-allowed/v")
+
+
+STRANGER = 12345
+
+
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a file or link be that of a user who is neither this one nor root."""
+    if os.geteuid() == 0:
+        os.chown(path, STRANGER, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+async def test_a_folder_that_another_user_may_have_made_is_not_listened_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place = folder / kind
+    if kind == "folder":
+        place.mkdir(mode=0o700)
+    else:
+        place.symlink_to(folder)
+    give_away(place, monkeypatch)
+    with pytest.raises(AddressError, match=rf"{place} belongs to user .*; choose one of this user's own"):
+        await listen(f"ipc://{place}/v")
+    assert os.listdir(folder) == [kind]
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o707, True), (0o775, False), (0o1777, False)])
+async def test_a_folder_is_one_in_which_others_cannot_replace_our_files(folder: Path, mode: int, refused: bool) -> None:
+    place = folder / "place"
+    place.mkdir()
+    place.chmod(mode)
+    if refused:
+        with pytest.raises(AddressError, match=rf"{place} can be written by everybody \(run `chmod o-w"):
+            await listen(f"ipc://{place}/v")
+    else:
+        await (await listen(f"ipc://{place}/v")).close()
+
+
+async def test_a_lock_that_leads_elsewhere_is_not_followed(folder: Path) -> None:
+    (folder / "v.lock").symlink_to(folder / "elsewhere")
+    with pytest.raises(AddressError, match=r"v\.lock"):
+        await listen(f"ipc://{folder}/v")
+    assert os.listdir(folder) == ["v.lock"]
+
+
+async def test_another_users_socket_is_not_dialled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with await listen(f"ipc://{folder}/v"):
+        give_away(folder / "v", monkeypatch)
+        with pytest.raises(AddressError, match=rf"{folder}/v belongs to user .* run both ends as one user"):
+            await dial(f"ipc://{folder}/v")
+
+
+async def test_another_users_socket_is_not_attached_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with await listen(f"ipc://{folder}/v") as listener, await dial(listener.url) as dialer:
+        give_away(folder / "v.sub", monkeypatch)
+        with pytest.raises(AddressError, match="belongs to user"):
+            await dialer.attach(listener.endpoints)
+
+
+def test_every_path_that_a_file_may_name_is_one_for_the_transport() -> None:
+    assert parse(urls.resolve("ipc://@name", Path("/run"), {})) == "/run/@name"

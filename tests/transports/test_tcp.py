@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
+from typing import Any
 
 import pytest
 from ports import free_ports
@@ -115,3 +118,23 @@ async def test_the_other_endpoints_are_reached_at_the_host_that_was_dialled(host
         await dialer.attach(told)
         reader = dialer.subscribe("v/")
         await live(listener, reader, "v/")
+
+
+def test_a_resolver_that_hangs_keeps_no_loop_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, asked, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(*about: Any, **named: Any) -> Any:
+        asked.set()
+        go.wait(DEADLINE)
+        answered.set()
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr("amusd_mp.transports.tcp_address.RESOLVE", 0.05)
+    try:
+        with pytest.raises(AddressError, match=r"'slow\.test' .* was not resolved within 0\.05 s"):
+            asyncio.run(dial("tcp://slow.test:5601"))
+        assert asked.is_set()
+        assert not answered.is_set()
+    finally:
+        go.set()
