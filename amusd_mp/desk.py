@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from amusd_mp.core.ledger import Ledger, Refusal
-from amusd_mp.core.limits import LOOKAHEAD_MAX, REQUEST_TIMEOUT
+from amusd_mp.core.limits import BEAT, LIVENESS, LOOKAHEAD_MAX, REQUEST_TIMEOUT
 from amusd_mp.core.messages import (
     Cancel,
     Cancelled,
@@ -77,6 +77,7 @@ class Desk:
         self._on_work = on_work
         self._reader = Reader(tokenizer, card, runtime, core.free_rows)
         self._arriving: dict[str, asyncio.Future[None]] = {}
+        self._told = float("-inf")  # when a response last ended in a drain, or was asked for
 
     def __repr__(self) -> str:
         return f"<Desk {len(self._core.live)} live, {self.finished} finished>"
@@ -119,7 +120,10 @@ class Desk:
 
     def sync(self, sync: Sync) -> SyncPage:
         """Return a sequence's state from a position on. Raises Refusal for an unknown one."""
-        return self.ledger.find(sync.sequence).page(sync.start)
+        page = self.ledger.find(sync.sequence).page(sync.start)
+        if self.draining:
+            self._told = self._runtime.now()
+        return page
 
     def renew(self, renew: Renew) -> Renewed:
         """Extend leases."""
@@ -159,6 +163,16 @@ class Desk:
         except TimeoutError:
             log.warning("%d requests are still being tokenized, and get no answer", len(self._arriving))
 
+    async def part(self) -> None:
+        """Wait until nobody is likely to ask any more for the end of what was finished in a drain.
+
+        Whoever missed that learns of it by the next beat, and asks; so two beats without a question are enough, and
+        the liveness time is in any case.
+        """
+        latest = self._runtime.now() + LIVENESS
+        while (left := min(self._told + 2 * BEAT, latest) - self._runtime.now()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+
     def expire(self) -> list[str]:
         """End the sequences whose clients fell silent and return their names."""
         names = self.ledger.expired(self._runtime.now())
@@ -170,6 +184,8 @@ class Desk:
         """Add a finished sequence to the totals."""
         self.finished += 1
         self.output_tokens += sequence.generated
+        if self.draining:
+            self._told = self._runtime.now()
 
     def read(self, name: str, tokens: tuple[int, ...]) -> str:
         """Return how guessed tokens of a live sequence read; "" for ids that are none."""

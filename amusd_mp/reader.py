@@ -1,4 +1,4 @@
-"""Text to ids and back, for the verify node's clients: on a thread of its own, so that the loop never waits.
+"""Text to ids and back, for the verify node's clients: on a thread of its own, so that the loop never waits for a text.
 
 Texts that are too long and ids that are none are refused, and so is what comes while too much is waiting already: who
 asks again and again would else hold up everybody.

@@ -130,11 +130,12 @@ class VerifyNode(Node):
                 await self._compute()
                 if self._desk is not None:
                     await self._desk.settle()
+                    await self._desk.part()
                 for task in (hearing, beating, guarding):
                     task.cancel()
         finally:
             self._end_all(Finish.ERROR)  # nothing is left after a drain; after a failure clients must not wait
-            self._tell()  # the last word on every sequence, for whoever missed it
+            self._tell()  # a failure's, too: the last word on every sequence
 
     def drain(self) -> None:
         self._draining = True
@@ -244,7 +245,7 @@ class VerifyNode(Node):
     def _hear(self, peer: Peer, envelope: Envelope) -> None:
         """Take a draft's window or beat; its first one proves that its line to us is live."""
         assert self._hub is not None
-        self._core.join_draft(peer.incarnation)
+        self._core.join_draft(peer.life)
         body = envelope.body
         if isinstance(body, StepTrace):
             self._repeat(peer, body)
@@ -252,22 +253,30 @@ class VerifyNode(Node):
             return
         if body.verify != self._sender.incarnation:
             self._hub.counters["other_life"] += 1
-        elif useful := self._core.propose(peer.incarnation, envelope.number, body, self._runtime.now()):
+        elif useful := self._core.propose(peer.life, envelope.number, body, self._runtime.now()):
             peer.windows += useful
             self._work.set()
         else:
             self._hub.counters["useless_window"] += 1
 
     def _repeat(self, peer: Peer, step: StepTrace) -> None:
-        """Tell a draft's step to whoever watches: clients hear this node alone."""
+        """Tell a draft's step to whoever watches: clients hear this node alone.
+
+        An honest step guesses for sequences that have rows here, one token behind the lead of each.
+        """
         if self._desk is None or not self._tracer.watched:
+            return
+        assert self._hub is not None
+        assert self._loaded is not None
+        if len(step.entries) > self._loaded.model.rows or any(len(each.tokens) > 1 for each in step.entries):
+            self._hub.counters["useless_trace"] += 1
             return
         read = tuple(replace(each, text=self._desk.read(each.sequence, each.tokens)) for each in step.entries)
         self._show(replace(step, role="draft", node=peer.node, heard=self._runtime.now(), entries=read))
 
     def _leave(self, peer: Peer) -> None:
         if peer.role == "draft":
-            self._core.drop_draft(peer.incarnation)
+            self._core.drop_draft(peer.life)
             self._work.set()
 
     async def _revoke(self, keys: frozenset[str]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from amusd_mp.config import Deployment
+from amusd_mp.core.limits import LIVENESS
 from amusd_mp.core.model import SIMULATED, Loaded, ModelSpec
 from amusd_mp.errors import AmusdError, NodeFailed, UsageError
 from amusd_mp.log import Event, LogFormat, Renderer, configure, wants_colour
@@ -112,7 +113,8 @@ async def run_node(
             elif not work.done():
                 logger.info("draining")
                 node.drain()
-                await asyncio.wait({work}, timeout=drain_timeout)
+                patience = drain_timeout + LIVENESS  # with nothing left it may stay for who missed an end (`Desk.part`)
+                await asyncio.wait({work}, timeout=patience)
                 if not work.done():
                     raise NodeFailed(
                         f"the drain was not over after {drain_timeout:g} s; what still ran was cut off"

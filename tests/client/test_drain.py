@@ -6,8 +6,9 @@ import asyncio
 import threading
 
 import pytest
-from stubs import DEADLINE, TRUTH, VOCABULARY, Cluster
+from stubs import DEADLINE, TRUTH, VOCABULARY, Cluster, Held, answer
 
+from amusd_mp.core.messages import Committed
 from amusd_mp.errors import NotReady
 from amusd_mp.testing.stub import Stub, StubModel, StubTokenizer
 
@@ -41,3 +42,20 @@ async def test_a_request_still_being_tokenized_when_a_drain_ends_is_refused() ->
             await cluster.ended("verify")
     finally:
         tokenizer.go.set()
+
+
+async def test_the_end_of_a_response_that_was_missed_is_had_after_the_drain_that_finished_it() -> None:
+    held = Held(TRUTH, 4, VOCABULARY)
+    async with Cluster(0, models={"truth": lambda: Stub.of(held)}) as cluster, cluster.client() as client:
+        async with client.stream("hello", max_tokens=5, timeout=DEADLINE) as stream:
+            stream.hear = lost  # type: ignore[method-assign]
+            reading = asyncio.create_task(stream.result())
+            await asyncio.to_thread(held.entered.wait, DEADLINE)
+            assert await client.drain() == 1
+            held.go.set()
+            assert (await reading).token_ids == answer("hello", 5)
+        await cluster.ended("verify")
+
+
+def lost(window: Committed) -> None:
+    """Be a publication that never arrives."""
