@@ -16,5 +16,11 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     try:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
+        return
     except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group.__cause__  # itself a group where the caller's own code raised one
+        first = group.exceptions[0]  # itself a group where the caller's own code raised one
+    context = first.__context__
+    try:
+        raise first  # out here, so that its own cause stays what it was
+    finally:
+        first.__context__ = context

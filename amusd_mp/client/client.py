@@ -56,9 +56,10 @@ async def connect(
 
     `timeout` in seconds bounds connecting alone. `key` is the file of this party's secret key and `server_key` the
     verify node's public key, where it asks for keys; an observer may only read. Raises ConfigError (a key that cannot
-    be used), AddressError (malformed, does not resolve), Unreachable or RequestTimeout (nobody answers), NotReady
-    (still loading), AccessDenied (one side refuses the other's key or role), ProtocolError (another protocol version).
-    When the block is left, running streams are cancelled on the nodes, and no task, thread or socket stays behind.
+    be used), AddressError (malformed, does not resolve), Unreachable or RequestTimeout (nobody answers), RemoteError
+    (it fails to answer), NotReady (still loading), AccessDenied (one side refuses the other's key or role),
+    ProtocolError (another protocol version). When the block is left, running streams are cancelled on the nodes, and
+    no task, thread or socket stays behind.
     """
     runtime = runtime or Runtime()
     board = Switchboard(url, runtime, role, for_dialling(key, server_key))
@@ -152,22 +153,24 @@ class Client:
             raise RequestError(f"n={n} must be at least 1", parameter="n")
         first = options.get("seed")
         seed = self._runtime.new_seed() if first is None else first
-        running = 0
+        under_way = ended = 0  # samples that are submitted, or being so; and those that are written
 
         async def one(mine: Options) -> GenerationResult:
-            nonlocal running
+            nonlocal under_way, ended
             while True:
+                under_way, before = under_way + 1, ended
                 try:
-                    async with self.stream(prompt, **mine) as stream:
-                        running += 1
-                        try:
-                            return await stream.result()
-                        finally:
-                            running -= 1
+                    result = await self.generate(prompt, **mine)
+                    ended += 1
+                    return result
                 except Busy as busy:
-                    if not running or mine.get("timeout") is not None:  # a stream with a timeout came again by itself
-                        raise
-                    await asyncio.sleep(busy.retry_after)
+                    full = busy
+                finally:
+                    under_way -= 1
+                alone = not under_way and ended == before  # else a sibling took the room, and may have left it since
+                if alone or mine.get("timeout") is not None:  # a stream with a timeout came again by itself
+                    raise full
+                await asyncio.sleep(full.retry_after)
 
         samples = []
         async with task_group() as tasks:

@@ -60,9 +60,10 @@ class SpeculativeDecoding:
     """Numbers of one response by the field's definitions, in vLLM's shape, and ours after them.
 
     mean_acceptance_length:    tokens per speculative step, 1 + accepted / steps
-    draft_acceptance_rate:     accepted / verified draft tokens
+    draft_acceptance_rate:     accepted draft tokens / positions for which there was a guess
     acceptance_histogram:      [j] = speculative steps that accepted exactly j draft tokens
-    num_draft_tokens:          draft tokens that were verified; `drafted` counts all that were made, `wasted` the rest
+    num_draft_tokens:          those positions: the verified tokens of a chain; a tree has several for one
+    drafted:                   tokens that the draft made; `wasted` are those beyond `num_draft_tokens`
     overlap:                   share of the response's time in which both devices computed
     degraded:                  no draft was joined for part of the time
     """
@@ -101,7 +102,7 @@ class SpeculativeDecoding:
 class GenerationResult:
     """One finished response.
 
-    finish_reason:        stop, length or cancelled
+    finish_reason:        stop or length
     stats:                counts of the verify node, cut exactly at the stop; `stats.seconds` is its own wall time
     time_to_first_token:  seconds from submitting to the first token's arrival here
     seconds:              seconds from submitting to the end's arrival here

@@ -9,6 +9,7 @@ cancellation and a timeout all end the sequence on both nodes. Which life of the
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections.abc import Callable
 from types import TracebackType
@@ -37,12 +38,21 @@ IDLE_SYNC = 4 * BEAT
 """Seconds without news after which the stream asks by itself; the digest in the beats normally tells before."""
 
 
+class _Life(enum.Enum):
+    """Whether the stream's block has begun, and is over."""
+
+    NEW = enum.auto()
+    ENTERED = enum.auto()
+    LEFT = enum.auto()
+
+
 class Stream:
     """An asynchronous context manager and iterator of `Chunk`. Made by `Client.stream`.
 
     Entering submits (RequestError, Busy, NotReady, Unreachable, RequestTimeout). Iterating raises SequenceLost when the
     verify node dies or forgets the sequence, GenerationTimeout when `timeout` seconds have passed since entering; both
-    carry what had arrived. While the verify node is only silent the stream waits, as long as a lease may last.
+    carry what had arrived. While the verify node is only silent the stream waits, as long as a lease may last. Reading
+    a stream that was not entered, or that was left before its response was finished, raises RuntimeError.
 
     With `resubmit` seconds, a sequence that is lost is taken up by the verify node's next life, if it comes within that
     time, when the reader next waits for a chunk; chunks go on as if nothing had happened.
@@ -68,7 +78,7 @@ class Stream:
         self._behind = False
         self._over: AmusdError | None = None
         self._asking: asyncio.Timeout | None = None  # around a pending sync, so that it can be ended early
-        self._entered = False
+        self._life = _Life.NEW
         self._submitted = False
         self._prompt_hash = ""
 
@@ -79,6 +89,8 @@ class Stream:
     # ------------------------------------------------------------------------------------------ life
 
     async def __aenter__(self) -> Self:
+        if self._life is not _Life.NEW:
+            raise RuntimeError("a stream is entered once; ask the client for another one")
         self._began = self._now()
         self._board.adopt(self)
         try:
@@ -89,7 +101,7 @@ class Stream:
         early = self._replica  # commits may have come before the reply told where output begins
         self._received = Received(submitted.prompt_length)
         self._prompt_hash = submitted.prompt_hash
-        self._entered = self._submitted = True
+        self._life, self._submitted = _Life.ENTERED, True
         self._behind = bool(early.tokens) or early.version > 0 or early.complete
         return self
 
@@ -100,6 +112,7 @@ class Stream:
 
     def _leave(self) -> None:
         """Let go of the stream; if it has not ended, have the client cancel it. Never blocks, so cancel-safe."""
+        self._life = _Life.LEFT
         self._board.release(self, cancel=not self._replica.complete)
 
     def _left(self) -> float | None:
@@ -128,7 +141,7 @@ class Stream:
 
     def hear(self, window: Committed) -> None:
         """Take a publication in."""
-        if not self._entered:
+        if self._life is _Life.NEW:
             self._replica.version = window.version  # only a sign that something was missed: see `__aenter__`
             return
         self._merge(window)
@@ -171,6 +184,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> Chunk:
+        self._check_life()
         while True:
             self._check_time()
             if self._behind:
@@ -209,6 +223,13 @@ class Stream:
             self._over = self._over or loss
             raise
         self._submitted = True
+
+    def _check_life(self) -> None:
+        """Raise RuntimeError where nothing would ever come: nobody submitted, or the rest was cancelled."""
+        if self._life is _Life.NEW:
+            raise RuntimeError("enter the stream before reading it: async with client.stream(...) as stream")
+        if self._life is _Life.LEFT and not self._replica.complete:
+            raise RuntimeError("this stream was left before its response was finished, which cancelled the rest")
 
     def _check_time(self) -> None:
         """Raise GenerationTimeout once the time is over, also for a slow reader who always finds something new."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Final, Protocol, TypeVar
 
 from amusd_mp.core import limits
 from amusd_mp.core.messages import (
@@ -34,6 +35,9 @@ from amusd_mp.transport import TransportOptions
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+RENEWED_AT_ONCE: Final = 1024
+"""Leases that one request renews: far fewer than a verify node can keep, and than a message may name."""
 
 
 class Subscriber(Protocol):
@@ -169,18 +173,21 @@ class Switchboard:
             await asyncio.sleep(pause)
             pause = limits.LEASE / 3
             mine = {name: stream.submitted for name, stream in self._streams.items()}
-            if not mine:
-                continue
+            names = sorted(mine, key=lambda name: not mine[name])  # those first whose lease runs
             try:
-                renewed = await self.link.call(Renew(self.link.verify, tuple(mine)), Renewed, limits.LEASE / 3)
+                for at in range(0, len(names), RENEWED_AT_ONCE):
+                    await self._renew(mine, tuple(names[at : at + RENEWED_AT_ONCE]))
             except OperationalError as error:
                 log.debug("%s: leases not renewed: %s", self.name, error)
                 pause = limits.BEAT
-                continue
-            for name in renewed.unknown:
-                stream = self._streams.get(name)
-                if stream is not None and mine.get(name):  # else its submit was on its way, and may have come since
-                    stream.fail(SequenceLost(f"the verify node at {self.link.url} no longer has this sequence"))
+
+    async def _renew(self, mine: Mapping[str, bool], names: tuple[str, ...]) -> None:
+        """Extend some leases. `mine`: whether each of all streams was known to be admitted when this began."""
+        renewed = await self.link.call(Renew(self.link.verify, names), Renewed, limits.LEASE / 3)
+        for name in renewed.unknown:
+            stream = self._streams.get(name)
+            if stream is not None and mine.get(name):  # else its submit was on its way, and may have come since
+                stream.fail(SequenceLost(f"the verify node at {self.link.url} no longer has this sequence"))
 
     async def cancel(self) -> None:
         """Send the cancellations that streams left behind, until cancelled itself."""

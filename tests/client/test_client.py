@@ -117,6 +117,29 @@ async def test_more_samples_than_a_node_holds_follow_one_another(client: Client)
         await client.sample(PROMPT, 0)
 
 
+async def test_samples_that_find_the_tokenizers_queue_full_follow_too(alone: Client) -> None:
+    many = (await alone.status()).max_sequences + 100  # far more at once than may wait to be read
+    results = await alone.sample(PROMPT, many, max_tokens=2)
+    assert {result.token_ids for result in results} == {answer(PROMPT, 2)}
+
+
+async def test_a_stream_outside_its_block_says_so_instead_of_waiting(client: Client, cluster: Cluster) -> None:
+    stream = client.stream(PROMPT, timeout=DEADLINE)
+    with pytest.raises(RuntimeError, match="enter the stream before reading it"):
+        await anext(stream)
+    async with stream:
+        await anext(stream)
+        with pytest.raises(RuntimeError, match="entered once"):
+            await stream.__aenter__()
+    with pytest.raises(RuntimeError, match="left before its response was finished"):
+        await stream.result()
+    await until(lambda: cluster.idle)
+    async with client.stream(PROMPT, max_tokens=3, timeout=DEADLINE) as finished:
+        async for _ in finished:
+            pass
+    assert (await finished.result()).token_ids == answer(PROMPT, 3)
+
+
 # ------------------------------------------------------------------------------------------ leaving early
 
 
@@ -176,6 +199,14 @@ async def test_what_the_callers_code_raises_leaves_as_it_is(cluster: Cluster) ->
         async with cluster.client():
             raise both
     assert caught.value is both
+
+
+async def test_what_the_callers_code_raises_keeps_its_cause(cluster: Cluster) -> None:
+    cause = KeyError("the reason")
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with cluster.client():
+            raise ValueError("mine") from cause
+    assert caught.value.__cause__ is cause
 
 
 async def test_no_task_thread_or_descriptor_is_left() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from amusd_mp.client.stream import Stream
 from amusd_mp.client.switchboard import Switchboard
 from amusd_mp.core import limits
-from amusd_mp.core.messages import Committed, Message, Renewed, Submit, Submitted
+from amusd_mp.core.messages import Committed, Message, Renew, Renewed, Submit, Submitted
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.errors import AmusdError, GenerationTimeout, SequenceLost, Unreachable
 from amusd_mp.runtime import Runtime
@@ -83,6 +84,31 @@ def test_a_renewal_that_overtook_the_submit_does_not_end_its_stream(known_when_a
 
     run(renew_once())
     assert bool(failed) is known_when_asked
+
+
+def test_more_leases_than_a_message_may_name_are_renewed_all_the_same() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    async def renew_once() -> None:
+        board = Switchboard("inproc://nowhere", Runtime())
+        for at in range(2 * limits.KEPT_SEQUENCES):
+            submit = replace(SUBMIT, sequence=f"s{at}")
+            board.adopt(cast(Any, SimpleNamespace(submit=submit, submitted=at % 2 == 1)))
+
+        async def call(request: Renew, *_: Any) -> Renewed:
+            asked.append(request.sequences)
+            return Renewed()
+
+        board.link.call = call  # type: ignore[method-assign,assignment]
+        task = asyncio.create_task(board.renew())
+        await asyncio.sleep(limits.LEASE / 2)
+        task.cancel()
+
+    run(renew_once())
+    named = [name for names in asked for name in names]
+    assert len(set(named)) == len(named) == 2 * limits.KEPT_SEQUENCES
+    assert max(map(len, asked)) <= limits.KEPT_SEQUENCES
+    assert all(int(name[1:]) % 2 == 1 for name in named[: limits.KEPT_SEQUENCES])  # those that run come first
 
 
 @pytest.mark.parametrize("timeout", [ATTEMPT * 1.5, ATTEMPT * 2.2, 5.0])
