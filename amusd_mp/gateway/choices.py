@@ -14,10 +14,9 @@ from typing import Self
 from amusd_mp.client.options import Options
 from amusd_mp.client.results import Chunk, GenerationResult
 from amusd_mp.client.stream import Stream
-from amusd_mp.core.messages import Finish
-from amusd_mp.errors import NodeFailed
 from amusd_mp.gateway.asking import Asked
 from amusd_mp.gateway.upstream import Upstream
+from amusd_mp.tasks import task_group
 
 Event = tuple[int, Chunk | GenerationResult]
 """A choice's index, with what was decided, or with its whole result at its end."""
@@ -58,19 +57,14 @@ class Choices:
                 self.tokens += len(chunk.tokens)
                 await queue.put((asked.index, chunk))
             result = await stream.result()
-            if result.finish_reason is Finish.CANCELLED:
-                raise NodeFailed("the verify node ended this response before it was finished")
             self.results[asked.index] = result
             await self._leave(asked.index)
             await queue.put((asked.index, result))
 
         async def follow_all() -> None:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for asked in self._asked:
-                        tasks.create_task(follow(asked), name=f"choice {asked.index}")
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from group.__cause__
+            async with task_group() as tasks:
+                for asked in self._asked:
+                    tasks.create_task(follow(asked), name=f"choice {asked.index}")
             await queue.put(None)
 
         following = self._following = asyncio.create_task(follow_all(), name="choices")

@@ -14,7 +14,7 @@ from amusd_mp.gateway.asking import asked
 from amusd_mp.gateway.choices import Choices
 from amusd_mp.gateway.disconnection import Events, Gone, while_there
 from amusd_mp.gateway.failures import Failure, Refused, failure_of
-from amusd_mp.gateway.logprobs import Spelling
+from amusd_mp.gateway.logprobs import Spelling, Spellings
 from amusd_mp.gateway.metrics import Account, Metrics
 from amusd_mp.gateway.schema import ChatRequest, CompletionRequest, read
 from amusd_mp.gateway.shapes import ChatShape, CompletionShape, Json, Shape
@@ -32,7 +32,7 @@ class Completions:
         self._upstream = upstream
         self._metrics = metrics
         self._runtime = runtime
-        self._spelling = Spelling()
+        self._spellings = Spellings()
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
@@ -45,13 +45,15 @@ class Completions:
     async def _answer(
         self, request: Request, body: CompletionRequest | ChatRequest, make: Callable[..., Shape]
     ) -> Response:
-        card = self._upstream.client.model
+        client = self._upstream.client  # this request's, also while the verify node is silent
+        card = client.model
         check_model(body.model, card.name)
         usage = body.stream_options is not None and body.stream_options.include_usage
         scored = body.logprobs is not None and body.logprobs is not False
-        shape = make(self._runtime.new_id(), card.name, body.n, self._spelling, usage=usage, logprobs=scored)
+        spelling = self._spellings.of(client) if scored else None
+        shape = make(self._runtime.new_id(), card.name, body.n, spelling, usage=usage)
         choices = Choices(self._upstream, asked(body, card, TIMEOUT))
-        answer = Answer(choices, shape, self._metrics.request(), self._spelling, self._upstream, usage)
+        answer = Answer(choices, shape, self._metrics.request(), spelling, usage)
         streaming = False
         try:
             await while_there(request, choices.open())
@@ -71,16 +73,15 @@ class Completions:
 
 
 class Answer:
-    """One response being made: its choices, its shape and its account."""
+    """One response being made: its choices, its shape and its account. `spelling`: log probabilities were asked for."""
 
     def __init__(
-        self, choices: Choices, shape: Shape, account: Account, spelling: Spelling, upstream: Upstream, usage: bool
+        self, choices: Choices, shape: Shape, account: Account, spelling: Spelling | None, usage: bool
     ) -> None:
         self.account = account
         self._choices = choices
         self._shape = shape
         self._spelling = spelling
-        self._upstream = upstream
         self._usage = usage
 
     async def whole(self) -> Json:
@@ -129,7 +130,8 @@ class Answer:
                 yield last
 
     async def _spell(self, tokens: Iterable[Token]) -> None:
-        await self._spelling.learn(tokens, self._upstream.client)
+        if self._spelling is not None:
+            await self._spelling.learn(tokens)
 
     async def close(self) -> None:
         """Let go of what still runs."""

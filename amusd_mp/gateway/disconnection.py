@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from sse_starlette import EventSourceResponse
+from sse_starlette.sse import SendTimeoutError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 PING = 15
 """Seconds between comments in a silent stream, so that no proxy takes it for dead."""
 
+UNREAD: Final = 60.0
+"""Seconds for which a caller may read nothing of what is sent: beyond them, others need its place."""
 
 CLOSED_REQUEST: Final = 499
 """What web servers log for a caller that left; nobody reads it."""
@@ -51,14 +57,23 @@ async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 class Events(EventSourceResponse):
-    """Server-sent events with `\\n\\n` between them. `leave` is called however the response ends, also unread."""
+    """Server-sent events with `\\n\\n` between them. `leave` is called however the response ends, also unread.
 
-    def __init__(self, content: AsyncIterator[dict[str, str]], leave: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(content, sep="\n", ping=PING, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    A caller that reads nothing for `patience` seconds although its connection is open is taken for gone.
+    """
+
+    def __init__(
+        self, content: AsyncIterator[dict[str, str]], leave: Callable[[], Awaitable[None]], patience: float = UNREAD
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(content, sep="\n", ping=PING, headers=headers, send_timeout=patience)
         self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            what = "a caller of %s read nothing for %g s; its response was ended"
+            log.warning(what, scope["path"], self.send_timeout)
         finally:
             await self._leave()

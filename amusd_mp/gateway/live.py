@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -34,6 +35,8 @@ from amusd_mp.gateway.numbers import speculative_decoding
 from amusd_mp.gateway.schema import Body, read
 from amusd_mp.gateway.upstream import Upstream
 from amusd_mp.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 FRAME: Final = 0.04  # seconds of steps in one event
 SECOND: Final = 1.0  # between two tellings of the numbers
@@ -187,15 +190,18 @@ class Writing:
 
     async def guess(self, put: Put) -> None:
         """Put what the draft guesses, until cancelled."""
-        async with self._upstream.client.watch() as steps:
-            self._watched.set()
-            async for step in steps:
-                if step.role != "draft":
-                    continue
-                for entry in step.entries:
-                    if entry.sequence == self._sequence and entry.tokens:
-                        await put("guess", {"at": entry.start + entry.fed, "text": entry.text, "n": step.number})
-        await asyncio.Event().wait()  # the verify node is gone; `write` says so
+        try:
+            async with self._upstream.client.watch() as steps:
+                self._watched.set()
+                async for step in steps:
+                    if step.role != "draft":
+                        continue
+                    for entry in step.entries:
+                        if entry.sequence == self._sequence and entry.tokens:
+                            await put("guess", {"at": entry.start + entry.fed, "text": entry.text, "n": step.number})
+        except OperationalError as error:
+            log.info("a text is shown without its guesses: %s", error)
+        await asyncio.Event().wait()  # the text goes on; if the verify node is gone, `write` says so
 
 
 def options_of(body: LiveRequest) -> Options:

@@ -7,6 +7,7 @@ from typing import Final
 
 from amusd_mp.client.client import Client
 from amusd_mp.client.results import Token
+from amusd_mp.core.model import Fingerprint
 
 LOWEST: Final = -9999.0
 """Stands for minus infinity, which JSON cannot say; vLLM's value."""
@@ -14,17 +15,29 @@ LOWEST: Final = -9999.0
 BROKEN: Final = "\N{REPLACEMENT CHARACTER}"
 
 
-class Spelling:
-    """How token ids read; at most one entry for each id of the vocabulary of one life of the verify node."""
+class Spellings:
+    """How token ids read, remembered for all responses: at most one entry for each id of one vocabulary."""
 
     def __init__(self) -> None:
         self._known: dict[int, str] = {}
-        self._life = ""
+        self._fingerprint: Fingerprint | None = None
 
-    async def learn(self, tokens: Iterable[Token], client: Client) -> None:
+    def of(self, client: Client) -> Spelling:
+        """Return the spelling for one response. Another vocabulary, after a restart, begins with nothing known."""
+        if client.model.fingerprint != self._fingerprint:
+            self._fingerprint, self._known = client.model.fingerprint, {}
+        return Spelling(client, self._known)
+
+
+class Spelling:
+    """How token ids read, for one response: what it has learned it knows to its end, whatever becomes of the node."""
+
+    def __init__(self, client: Client, known: dict[int, str]) -> None:
+        self._client = client
+        self._known = known
+
+    async def learn(self, tokens: Iterable[Token]) -> None:
         """Ask for what is not known of these tokens and their alternatives."""
-        if client.incarnation != self._life:
-            self._life, self._known = client.incarnation, {}
         wanted: dict[int, None] = {}
         for token in tokens:
             if token.logprob is not None:
@@ -32,7 +45,7 @@ class Spelling:
         missing = [each for each in wanted if each not in self._known]
         for at in range(0, len(missing), 4096):
             part = missing[at : at + 4096]
-            self._known.update(zip(part, await client.pieces(part), strict=True))
+            self._known.update(zip(part, await self._client.pieces(part), strict=True))
 
     def __getitem__(self, token: int) -> str:
         return self._known[token]

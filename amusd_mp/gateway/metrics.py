@@ -93,10 +93,10 @@ SUMS = {
     "prompt_tokens": "Tokens of prompts.",
     "generation_tokens": "Tokens written.",
     "spec_decode_num_drafts": "Speculative verify steps.",
-    "spec_decode_num_draft_tokens": "Draft tokens that were verified.",
+    "spec_decode_num_draft_tokens": "Positions for which there was a verified guess.",
     "spec_decode_num_accepted_tokens": "Draft tokens that were accepted.",
     "spec_decode_num_drafted_tokens": "Draft tokens that were made.",
-    "spec_decode_num_wasted_tokens": "Draft tokens that were made and never verified.",
+    "spec_decode_num_wasted_tokens": "Draft tokens beyond one for each such position.",
     "spec_decode_num_rollbacks": "Times a draft took tokens back.",
     "degraded_responses": "Responses during which no draft was joined for some time.",
 }

@@ -72,6 +72,7 @@ class StreamOptions(Body):
     """What a stream should tell beside the text."""
 
     include_usage: bool = False
+    include_obfuscation: bool = False  # OpenAI's padding against who measures packets; nothing is padded here
 
 
 class Generation(Body):
@@ -221,9 +222,11 @@ def _refuse(error: ValidationError) -> NoReturn:
         else:
             place += f".{step}" if place else step
     text = first["msg"]
-    missing = first["type"] == "missing"
-    message = f"{place} is missing" if missing else f"{place}: {text[:1].lower()}{text[1:]}"
-    raise invalid(message, place or None, "missing_required_parameter" if missing else "invalid_value") from None
+    message, code = {
+        "missing": (f"{place} is missing", "missing_required_parameter"),
+        "extra_forbidden": (f"{place} is not supported by this server; leave it out", "unsupported_parameter"),
+    }.get(first["type"], (f"{place}: {text[:1].lower()}{text[1:]}", "invalid_value"))
+    raise invalid(message, place or None, code) from None
 
 
 def _check(body: Generation) -> None:

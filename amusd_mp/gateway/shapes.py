@@ -19,13 +19,16 @@ Json = dict[str, object]
 
 
 class Shape(ABC):
-    """One response. `n` choices belong to each prompt; `usage` says whether every chunk has that key."""
+    """One response. `n` choices belong to each prompt; `usage` says whether every chunk has that key.
+
+    `spelling` is there where log probabilities were asked for.
+    """
 
     name: str
     whole: str
     chunked: str
 
-    def __init__(self, identity: str, model: str, n: int, spelling: Spelling, *, usage: bool, logprobs: bool) -> None:
+    def __init__(self, identity: str, model: str, n: int, spelling: Spelling | None, *, usage: bool) -> None:
         self._head: Json = {
             "id": f"{self.name}-{identity}",
             "created": int(time.time()),
@@ -35,7 +38,6 @@ class Shape(ABC):
         self._n = n
         self._spelling = spelling
         self._usage = usage
-        self._logprobs = logprobs
 
     def response(self, results: Sequence[GenerationResult]) -> Json:
         """Return the whole response."""
@@ -49,7 +51,7 @@ class Shape(ABC):
 
     def news(self, index: int, chunk: Chunk, offset: int) -> Iterator[Json]:
         """Yield what a choice decided; `offset` is where its text begins in the output."""
-        if chunk.text or (self._logprobs and chunk.tokens):
+        if chunk.text or (self._spelling is not None and chunk.tokens):
             yield self._chunk([self.piece(index, chunk.text, self.scores(chunk.tokens, offset), None)])
 
     def ending(self, index: int, result: GenerationResult) -> Json:
@@ -62,7 +64,7 @@ class Shape(ABC):
 
     def scores(self, tokens: Sequence[Token], offset: int) -> Json | None:
         """Return the log probabilities of tokens, None if they were not asked for."""
-        return self.told(tokens, offset) if self._logprobs else None
+        return None if self._spelling is None else self.told(tokens, offset, self._spelling)
 
     @abstractmethod
     def choice(self, index: int, result: GenerationResult) -> Json:
@@ -73,7 +75,7 @@ class Shape(ABC):
         """Return a choice's part of a chunk."""
 
     @abstractmethod
-    def told(self, tokens: Sequence[Token], offset: int) -> Json:
+    def told(self, tokens: Sequence[Token], offset: int, spelling: Spelling) -> Json:
         """Return log probabilities in this endpoint's shape."""
 
     def _chunk(self, choices: list[Json]) -> Json:
@@ -93,8 +95,8 @@ class CompletionShape(Shape):
     def piece(self, index: int, text: str, scores: Json | None, finish: str | None) -> Json:
         return {"index": index, "text": text, "logprobs": scores, "finish_reason": finish}
 
-    def told(self, tokens: Sequence[Token], offset: int) -> Json:
-        return completion_logprobs(tokens, self._spelling, offset)
+    def told(self, tokens: Sequence[Token], offset: int, spelling: Spelling) -> Json:
+        return completion_logprobs(tokens, spelling, offset)
 
 
 class ChatShape(Shape):
@@ -120,5 +122,5 @@ class ChatShape(Shape):
         delta = {} if finish is not None else {"content": text}
         return {"index": index, "delta": delta, "logprobs": scores, "finish_reason": finish}
 
-    def told(self, tokens: Sequence[Token], offset: int) -> Json:
-        return chat_logprobs(tokens, self._spelling)
+    def told(self, tokens: Sequence[Token], offset: int, spelling: Spelling) -> Json:
+        return chat_logprobs(tokens, spelling)

@@ -14,7 +14,7 @@ from typing import Final
 
 from amusd_mp.client.client import Client, connect
 from amusd_mp.core.messages import StatusReport
-from amusd_mp.errors import Busy, GenerationTimeout, NotReady, OperationalError, RequestTimeout, Unreachable
+from amusd_mp.errors import Busy, GenerationTimeout, NotReady, RemoteError, RequestTimeout, Unreachable
 from amusd_mp.gateway.waiting import WaitingLine
 from amusd_mp.runtime import Runtime
 
@@ -54,7 +54,7 @@ class Upstream:
                     self._client = client
                     log.info("connected to %s at %s", client.model.name, self.url)
                     await asyncio.Event().wait()
-            except (Unreachable, RequestTimeout, NotReady) as error:
+            except (Unreachable, RequestTimeout, RemoteError, NotReady, Busy) as error:
                 self._why = str(error)
                 log.warning("still waiting: %s", error)
             finally:
@@ -101,11 +101,6 @@ class Upstream:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Wait in line for a place at the verify node. Raises Busy when the line is too long."""
+        """Wait in line for a place at the verify node. Raises Busy when the line, or the wait, is too long."""
         async with self.line.place():
             yield
-
-
-def unavailable(error: OperationalError) -> str:
-    """Return why no token can be made, in one line."""
-    return f"no token can be made: {error}"

@@ -12,12 +12,16 @@ from amusd_mp.errors import Busy
 LONGEST: Final = 1024
 """Who may wait; beyond them a caller is told to come again later."""
 
+PATIENCE: Final = 600.0
+"""Seconds that one may wait: as long as OpenAI's clients wait for an answer."""
+
 
 class WaitingLine:
     """`places` may run, others wait. Fair: an `asyncio.Semaphore` serves in order."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, patience: float = PATIENCE) -> None:
         self.places = places
+        self._patience = patience
         self.running = 0
         self.waiting = 0
         self._free = asyncio.Semaphore(places)
@@ -27,12 +31,15 @@ class WaitingLine:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Hold a place. Raises Busy if too many wait already. Cancelling the wait gives it up."""
+        """Hold a place. Raises Busy if too many wait already, or none was free in time. Cancelling gives it up."""
         if self.waiting >= LONGEST:
             raise Busy(f"{self.waiting} requests are waiting already", retry_after=5.0)
         self.waiting += 1
         try:
-            await self._free.acquire()
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise Busy(f"no place was free within {self._patience:g} s", retry_after=5.0) from error
         finally:
             self.waiting -= 1
         self.running += 1

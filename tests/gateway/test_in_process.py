@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,10 +16,15 @@ import pytest
 from stubs import TRUTH, VOCABULARY, Cluster, Held, Models, answer, stubs, until
 
 from amusd_mp.config import Deployment, NodeConfig
-from amusd_mp.errors import AddressError
+from amusd_mp.core.model import Fingerprint
+from amusd_mp.errors import AddressError, Busy
+from amusd_mp.gateway.disconnection import Events
+from amusd_mp.gateway.logprobs import Spellings
 from amusd_mp.gateway.numbers import total
 from amusd_mp.gateway.upstream import Upstream
+from amusd_mp.gateway.waiting import WaitingLine
 from amusd_mp.nodes.gateway import GatewayNode, bind
+from amusd_mp.session.pulse import State
 from amusd_mp.testing.cluster import deployment
 from amusd_mp.testing.stub import Stub, StubModel
 
@@ -152,6 +158,75 @@ def test_counts_of_several_sequences_add_up() -> None:
     one = Counts(3, 8, 4, 10, 4, (1, 2, 1), 20, 2, 1, 0, 1.0, 0.5, False)
     both = total([one, Counts(3, 2, 1, 1, 1, (0, 1), 1, 0, 0, 0, 3.0, 0.1, True)])
     assert (both.histogram, both.steps, both.degraded, round(both.overlap, 3)) == ((1, 3, 1), 5, True, 0.2)
+
+
+async def test_a_verify_node_that_falls_silent_for_a_while_fails_no_response_that_runs() -> None:
+    held = Held(TRUTH, 4, VOCABULARY)
+    async with (
+        serving(0, {"truth": lambda: Stub.of(held)}) as (cluster, url),
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http,
+    ):
+        node: Any = cluster.nodes["web"]
+        upstream: Upstream = node._gateway.upstream
+        await until(lambda: upstream.connected)
+        asking = asyncio.create_task(http.post("/v1/completions", json=ASK))
+        await until(held.entered.is_set)
+        upstream.client._link._pulse.state = State.SILENT
+        assert not upstream.connected
+        held.go.set()
+        assert (await asking).json()["choices"][0]["finish_reason"] == "length"
+
+
+async def test_a_caller_that_reads_nothing_gives_up_its_place() -> None:
+    left = asyncio.Event()
+    never = asyncio.Event()
+
+    async def leave() -> None:
+        left.set()
+
+    async def content() -> AsyncIterator[dict[str, str]]:
+        while True:
+            yield {"data": "x"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await never.wait()  # what the kernel holds for this caller is full
+
+    async def receive() -> Any:
+        await never.wait()
+
+    async with asyncio.timeout(DEADLINE):
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions"}
+        await Events(content(), leave, patience=0.01)(scope, receive, send)
+    assert left.is_set()
+
+
+async def test_the_line_before_a_full_node_does_not_wait_for_ever() -> None:
+    line = WaitingLine(1, patience=0.01)
+    async with line.place():
+        with pytest.raises(Busy, match=r"no place was free within 0.01 s"):
+            async with line.place():
+                raise AssertionError("two in one place")
+    async with line.place():
+        assert (line.running, line.waiting) == (1, 0)
+
+
+async def test_what_a_response_has_learned_to_spell_outlives_the_life_it_learned_it_from() -> None:
+    def client(vocabulary: str) -> Any:
+        async def pieces(ids: list[int]) -> tuple[str, ...]:
+            return tuple(f"{vocabulary}{each}" for each in ids)
+
+        fingerprint = Fingerprint(9, vocabulary, ())
+        return SimpleNamespace(model=SimpleNamespace(fingerprint=fingerprint), pieces=pieces)
+
+    token: Any = SimpleNamespace(id=5, logprob=SimpleNamespace(top=((6, -1.0),)))
+    spellings = Spellings()
+    mine = spellings.of(client("a"))
+    await mine.learn([token])
+    others = spellings.of(client("b"))
+    await others.learn([token])
+    assert (mine[5], mine[6], others[5]) == ("a5", "a6", "b5")
+    assert spellings.of(client("b"))[6] == "b6"
 
 
 async def test_a_response_outlives_its_verify_node_where_the_gateway_is_told_to_resubmit() -> None:

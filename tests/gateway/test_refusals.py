@@ -178,6 +178,7 @@ def test_what_is_no_request_at_all(
         {"logit_bias": {}, "top_k": -1, "seed": -5, "stop": ["a", "b"], "service_tier": "auto"},
         {"messages": [{"role": "developer", "content": [{"type": "text", "text": "a"}]}, *CHAT["messages"]]},  # type: ignore[misc]
         {"messages": [{"role": "user", "content": "x", "name": None, "tool_calls": None}]},
+        {"stream": True, "stream_options": {"include_usage": False, "include_obfuscation": False}},
     ],
 )
 def test_what_asks_for_nothing_special_is_accepted(http: httpx.Client, changes: dict[str, Any]) -> None:
