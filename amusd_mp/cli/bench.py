@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from amusd_mp.config import Deployment
 
 File = Annotated[
-    Path | None, typer.Argument(help="A deployment file (TOML); with --simulate it may be absent.", show_default=False)
+    Path | None,
+    typer.Argument(help="A deployment file (TOML); with --simulate or --url it may be absent.", show_default=False),
 ]
 Prompts = Annotated[
     list[str] | None,
@@ -100,6 +101,7 @@ def command(
     from amusd_mp.cli.progress import Bar
     from amusd_mp.cli.ready_made import ready_made
     from amusd_mp.cli.simulated_pair import FILE, pair_of, virtual_pair
+    from amusd_mp.config import Deployment
     from amusd_mp.errors import UsageError
 
     peers = kinds(peer or "")
@@ -120,9 +122,14 @@ def command(
             alternating, lookahead, delay_ms=delay_ms, sequences=concurrency, tokens=max_tokens
         )
         return
-    if file is None and pair is None:
-        raise UsageError("say which deployment FILE to measure, or --simulate with --verify-ms and --draft-ms")
-    stem = file.stem if file else "simulated"
+    if file is None and pair is None and url is None:
+        flags = "--url URL, or --simulate with --verify-ms and --draft-ms"
+        raise UsageError(f"say which deployment FILE to measure, {flags}")
+    if file is None and url is not None and sets:
+        raise UsageError("--set changes a deployment FILE, and --url without one measures nodes as they are")
+    if file is None and peers:
+        raise UsageError("--peer loads the models of a deployment FILE, so name that beside --url")
+    stem = file.stem if file else "simulated" if pair else "nodes"
     plan = Plan(
         name=f"{stem}, simulated" if pair and file else stem,
         prompts=read_prompts(prompts or []),
@@ -143,8 +150,11 @@ def command(
     )
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="amusd-mp-"))
-        chosen = file or stack.enter_context(ready_made(FILE))
-        deployment = placed(chosen, sets or [], scratch, delay_ms, started=url is None, pair=pair)
+        if file is None and url is not None:
+            deployment = Deployment({})
+        else:
+            chosen = file or stack.enter_context(ready_made(FILE))
+            deployment = placed(chosen, sets or [], scratch, delay_ms, started=url is None, pair=pair)
         if peers:
             refuse_peer(deployment)
         folder = RunFolder(out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}")

@@ -16,7 +16,7 @@ from amusd_mp.cli.address import Address, ConfigFile, ConnectTimeout, KeyFile, S
 from amusd_mp.cli.generate import ShowDrafts
 from amusd_mp.cli.sampling import Sampling, with_sampling
 from amusd_mp.client.options import Options
-from amusd_mp.errors import AmusdError
+from amusd_mp.errors import AmusdError, UsageError
 
 if TYPE_CHECKING:
     from amusd_mp.core.model import ModelCard
@@ -66,9 +66,15 @@ def command(
 
 
 def ask() -> str | None:
-    """Return the next line of the person or pipe, None at its end. A Ctrl-C only clears the line."""
+    """Return the next line of the person or pipe, None at its end. A Ctrl-C only clears the line.
+
+    Raises UsageError for what is no text.
+    """
     if not sys.stdin.isatty():
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"standard input is not {error.encoding} text (byte {error.start})") from None
         return line.rstrip("\r\n") if line else None
     import contextlib
 

@@ -15,7 +15,7 @@ def command(file: File, sets: Sets = None, host: Host = None) -> None:
     deployment, errors = examine(file, sets or ())
     problems = [str(error) for error in errors]
     notes: list[str] = []
-    if deployment is not None:
+    if deployment is not None and not errors:  # one that contradicts itself cannot be asked what dials what
         for line in summary(deployment):
             typer.echo(line)
         found = inspect(deployment, host)

@@ -65,10 +65,9 @@ def command(
     """Show and measure speculation between two processes on this machine: no GPU, no download, about a minute."""
     from amusd_mp.cli.comparing import Comparison
     from amusd_mp.cli.loop import run
-    from amusd_mp.errors import UsageError
+    from amusd_mp.cli.targets import check_target
 
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise UsageError(f"--json: the folder {json_file.absolute().parent} does not exist")
+    check_target("--json", json_file)
     chosen, cores = PROMPTS[:prompts], two_cores()
     comparison = Comparison([prompt.text for prompt in chosen], max_tokens)
     padding = Padding(verify=pad_layers, draft=draft_pad_layers)
@@ -189,7 +188,7 @@ def report(comparison: Comparison, rounds: int, padding: Padding) -> None:
     typer.echo(
         f"\nMedians of {rounds * len(comparison.prompts)} responses each, speed-ups of pairs; "
         f"alternating with its best k (the others: {others}).\n"
-        "'acceptance' is of verified draft tokens; 'tokens per step' counts steps that had any.\n"
+        "'acceptance' is of positions with a guess; 'tokens per step' counts steps that had any.\n"
         f"All {responses} texts are identical, strategy by strategy: speculation changed the time and not one token.\n"
         "Both processes have ended."
     )

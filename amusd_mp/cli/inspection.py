@@ -66,7 +66,10 @@ def inspect(deployment: Deployment, host: str | None) -> Findings:
     try:
         local = deployment.local_nodes(host)
     except ConfigError as error:
-        found.notes.append(f"{error}; devices and models were not checked")
+        if host is not None:
+            found.problems.append(str(error))
+        else:
+            found.notes.append(f"{error}; devices and models were not checked")
     for name, node in deployment.nodes.items():
         if node.role not in known_roles():
             found.problems.append(

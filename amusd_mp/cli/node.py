@@ -29,11 +29,13 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Run one node: a JSON line on standard output when ready, exit 0 after a drain (Ctrl-C or SIGTERM)."""
+    from amusd_mp.cli.targets import check_target
     from amusd_mp.config import Deployment, load_deployment
     from amusd_mp.errors import ConfigError
     from amusd_mp.node.lifecycle import run_process
 
     def read() -> Deployment:
+        check_target("--ready-file", ready_file, replaced=True)
         flags = {f"nodes.{name}.model": model, f"nodes.{name}.device": device}
         deployment = load_deployment(config, sets or (), flags=flags)
         placed = deployment.node(name).host

@@ -64,10 +64,16 @@ def check_installed() -> None:
 
 def with_gateway(deployment: Deployment, listen: str | None) -> Deployment:
     """Return the deployment with a gateway at `listen`, if given. Raises ConfigError."""
+    from amusd_mp.config import urls
     from amusd_mp.config.rules import problems_between
     from amusd_mp.config.schema import DEFAULT_HTTP, GATEWAY, NodeConfig
     from amusd_mp.errors import ConfigError
 
+    if listen is not None:
+        try:
+            listen = urls.resolve(listen, Path.cwd())
+        except ValueError as error:
+            raise ConfigError(f"--listen: {error}", key="listen", source="--listen") from None
     present = deployment.of_role(GATEWAY)
     name = present[0] if present else NAME
     if present and listen is None:

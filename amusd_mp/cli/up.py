@@ -62,10 +62,12 @@ def run_up(
     import os
     import sys
 
+    from amusd_mp.cli.targets import check_target
     from amusd_mp.launcher.launcher import Launcher
     from amusd_mp.log import Event, Renderer, configure, wants_colour
     from amusd_mp.node.signals import StopSignals, exit_at_once
 
+    check_target("--ready-file", ready_file, replaced=True)
     names = deployment.local_nodes(host)
     renderer = Renderer(log_format, wants_colour(sys.stderr, os.environ), width=max(map(len, names)))
     configure("up", renderer, debug=debug)

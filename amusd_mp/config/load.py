@@ -7,6 +7,7 @@ first and counts the rest, `amusd-mp check` prints them all.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,8 @@ from amusd_mp.config.sources import (
 )
 from amusd_mp.core.limits import IDENTIFIER
 from amusd_mp.errors import ConfigError
+
+NODE_NAME: Final = re.compile("[a-z0-9_-]+")
 
 _URLS = ("listen", "address", "dial")
 _FILES = (("nodes", "key"), ("security", "allow"), ("security", "client_key"))
@@ -82,7 +85,7 @@ def examine(
     sections: dict[Key, dict[str, object]] = {("speculation",): {}, ("security",): {}}
     for name in _node_names(tables):
         sections[("nodes", name)] = {}
-        if name != name.lower() or not name.replace("-", "").replace("_", "").isalnum() or len(name) > IDENTIFIER:
+        if not NODE_NAME.fullmatch(name) or len(name) > IDENTIFIER:
             problems.append(
                 problem(str(path), ("nodes", name), f"name nodes with at most {IDENTIFIER} of a-z, 0-9, - and _")
             )

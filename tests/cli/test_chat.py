@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import signal
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from amusd_mp.cli.chat import ask
+from amusd_mp.errors import UsageError
 
 FIRST, SECOND = "How many legs do three cats have?", "And four cats?"
 
@@ -28,6 +32,12 @@ def test_a_piped_conversation_remembers_every_turn_verbatim(tools: Any) -> None:
     one = answer(tools, FIRST, max_tokens=24)
     two = answer(tools, FIRST, one, SECOND, max_tokens=24)
     assert (done.returncode, done.stdout) == (0, f"{one}\n{two}\n")
+
+
+def test_a_pipe_of_other_bytes_than_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 au lait\n"), encoding="utf-8"))
+    with pytest.raises(UsageError, match=r"standard input is not utf-8 text \(byte 3\)"):
+        ask()
 
 
 def test_reset_forgets_all_but_the_system_text(tools: Any) -> None:

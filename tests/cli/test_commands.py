@@ -76,6 +76,35 @@ def test_check_tells_every_problem_of_a_file(file: Path) -> None:
     assert any("here that is nodes.draft.dial" in problem for problem in problems)
 
 
+def test_check_tells_what_a_file_contradicts_itself_in(file: Path) -> None:
+    done = amusd("check", file, "--set", "nodes.draft.dial=draft", "--set", "nodes.verify.api_key=k")
+    assert done.returncode == 2
+    assert "nodes.draft.dial: a node cannot dial itself" in done.stderr
+    assert "nodes.verify.api_key: belongs to a gateway" in done.stderr
+
+
+def test_check_of_a_host_that_the_file_does_not_name_is_no_success(file: Path) -> None:
+    done = amusd("check", ROOT / "configs" / "two-hosts.toml", "--host", "gpu-x")
+    assert done.returncode == 2
+    assert "--host gpu-x: no node is placed there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("up", "FILE", "--ready-file", "FOLDER/absent/ready"), "--ready-file: the folder"),
+        (("node", "verify", "--config", "FILE", "--ready-file", "FOLDER"), "is a folder; name a file in it"),
+        (("demo", "--json", "FOLDER"), "is a folder; name a file in it"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_started(
+    file: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    done = amusd(*(each.replace("FILE", str(file)).replace("FOLDER", str(file.parent)) for each in arguments))
+    assert done.returncode == 2
+    assert problem in done.stderr
+
+
 @pytest.mark.parametrize(
     ("override", "problem"),
     [

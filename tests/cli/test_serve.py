@@ -34,6 +34,9 @@ def test_the_one_of_the_file_is_kept_or_moved(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--listen: nodes\.gateway\.listen: .*ask for an api_key"):
         with_gateway(deployment(tmp_path), "http://0.0.0.0:80")
+    for url in ("http://[::1:8000", "http://127.0.0.1", "http://127.0.0.1:99999", "127.0.0.1:8000"):
+        with pytest.raises(ConfigError, match="--listen: "):
+            with_gateway(deployment(tmp_path), url)
     other = deployment(tmp_path, '[nodes.gateway]\nrole = "draft"\nmodel = "bundled:draft"\ndial = "verify"\n')
     with pytest.raises(ConfigError, match="name it otherwise"):
         with_gateway(other, None)

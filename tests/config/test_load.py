@@ -117,6 +117,7 @@ def test_the_environment_names_nodes_without_case_and_dashes(write: Write) -> No
         ("[nodes]\ndraft = 1", ["nodes.draft", "[nodes.NAME]"]),
         ("[nodes.draft", ["not TOML", "end of document"]),
         ("[nodes.'Draft 1']\nrole = 'x'", ["nodes.Draft 1", "a-z"]),
+        ("[nodes.'prüfer']\nrole = 'x'", ["nodes.prüfer", "a-z"]),
         ("[nodes.draft]\nrole = 'x'\nthreads = '2'", ["nodes.draft.threads", "'2'"]),
         ("[nodes.draft]\nrole = 'x'\nmodel = 5", ["nodes.draft.model", "5"]),
         ("[nodes.draft]\nrole = 'x'\ndevice = 'cuda'", ["nodes.draft.device", "cuda:0"]),
