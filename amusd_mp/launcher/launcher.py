@@ -126,16 +126,33 @@ class Launcher:
             raise failure
 
     async def stop(self) -> None:
-        """Stop every node: those that dial first, then those that are dialled. Idempotent."""
+        """Stop every node: those that dial first, then those that are dialled. Idempotent.
+
+        Raises NodeFailed for one that the system does not end, once all others have ended.
+        """
+        immortal: list[NodeFailed] = []
+
+        async def end(name: str) -> None:
+            try:
+                await self.stop_node(name)
+            except NodeFailed as error:
+                immortal.append(error)
+
         for wave in self._waves():
             async with asyncio.TaskGroup() as group:
                 for name in wave:
-                    group.create_task(self.stop_node(name), name=f"stop {name}")
+                    group.create_task(end(name), name=f"stop {name}")
         self._closing.set()
         if self._owner is not None:
-            await self._owner
+            if immortal:
+                self._owner.cancel()  # its keepers wait for what does not end
+            await asyncio.wait({self._owner})
         if self._lines is not None:
             self._lines.close()
+        if immortal:
+            raise immortal[0]
+        if self._owner is not None and not self._owner.cancelled():
+            self._owner.result()
 
     async def stop_node(self, name: str) -> None:
         """Let one node drain and end, and kill it if it does not. Idempotent."""

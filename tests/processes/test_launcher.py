@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,22 @@ async def test_what_fails_is_started_again_if_its_policy_says_so(pair: Pair) -> 
         assert "the device hangs; started again in 0 s" in (await log.said("server", "failed")).message
         await log.said("server", "ready after")
         await cluster.stop("server")
+
+
+async def test_one_that_the_system_does_not_end_keeps_no_other_from_ending(
+    pair: Pair, gone: Gone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amusd_mp.launcher.launcher.KILL_GRACE", 0.1)
+    launcher = Launcher(load_deployment(pair()), drain_timeout=0.1)
+    await launcher.start()
+    server, guest = launcher.nodes["server"], launcher.nodes["guest"]
+    process: Any = launcher._keepers["guest"].process
+    process.terminate = process.kill = lambda: None
+    with pytest.raises(NodeFailed, match="guest: the system does not end it"):
+        await launcher.stop()
+    await gone(server.pid)
+    os.kill(guest.pid, signal.SIGKILL)
+    await gone(guest.pid)
 
 
 async def test_a_failure_stops_the_rest_and_is_raised(pair: Pair, gone: Gone) -> None:
