@@ -101,12 +101,14 @@ class Pair:
 
 
 def _prompt_seconds(net: PreTrainedModel, prompt: Tensor) -> float:
-    """Return what a prompt costs a model that has not seen it: a pass over it, less one over its last token alone."""
+    """Return what a prompt costs a model that has not seen it: a pass over it, less one over a single token.
+
+    That one comes behind the prompt: a cache with sliding windows does not take its last token back.
+    """
     if prompt.shape[1] < 2:
         return 0.0
     cache = DynamicCache(config=net.config)
     whole = _pass_seconds(net, prompt, cache)
-    cache.crop(-1)
     return max(0.0, whole - _pass_seconds(net, prompt[:, -1:], cache))
 
 

@@ -73,7 +73,7 @@ class Batcher:
         self._pack_above = pack_above
         self._fill = fill and pack_above is not None
         self._idle = [_idle(row) for row in range(fixed_rows)]
-        self._line = torch.arange(slots, device=device)[None]  # [1, slots]: slots, and positions of settled slots
+        self._line = torch.arange(slots, device=device)[None]  # [1, slots]: slots, and positions in them
 
     @property
     def packs(self) -> bool:

@@ -116,15 +116,6 @@ class SlotCache(Cache):
             raise RuntimeError("the cache was used without a placement; run the model through SlotModel")
         return self.place
 
-    def move(self, row: int, sources: list[int], start: int) -> None:
-        """Copy the entries in slots `sources` of one row to slots start, start + 1, ... in every layer."""
-        stop = start + len(sources)
-        for layer in self.layers:
-            if isinstance(layer, SlotLayer) and layer.keys is not None and layer.values is not None:
-                # Indexing by a list copies before it writes, so overlapping ranges are safe.
-                layer.keys[row, :, start:stop] = layer.keys[row, :, sources]
-                layer.values[row, :, start:stop] = layer.values[row, :, sources]
-
     def release(self) -> None:
         """Drop the tensors."""
         self._origins.clear()

@@ -1,8 +1,9 @@
 """From a `ModelSpec` to a model that is loaded, checked against plain forward passes, and warm.
 
 Order matters: what can be refused from names is refused before weights are read, the numeric check runs before the
-cache takes its memory, and the first real step finds everything allocated, but on a CPU, where the cache grows. Only
-safetensors are read, the dtype is always explicit, and custom code runs only where the spec says so.
+cache takes its memory, and the first request finds everything initialised and, on a GPU, the memory of large steps
+allocated (on a CPU the cache grows). Only safetensors are read, the dtype is always explicit, and custom code runs only
+where the spec says so.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ DEFAULT_LENGTH: Final = 4096
 
 DTYPES: Final = ("float32", "bfloat16", "float16", "auto")
 ATTENTION: Final = {"slot": attention.NAME, "sdpa": "sdpa"}
+
+NO_MEMORY: Final = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
+"""How devices say that they have none left; torch has a type of its own for that on some of them only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,16 @@ def load(spec: ModelSpec, progress: OnProgress = lambda what, share: None) -> Lo
 
 @contextmanager
 def _memory(spec: ModelSpec, what: str, remedy: str) -> Iterator[None]:
-    """Turn what a device raises that is too small into a ModelError."""
+    """Turn what a device raises into a ModelError; the remedy is for one that is too small."""
     try:
         yield
-    except RuntimeError as error:  # torch has no common type for "out of memory" on every device
-        raise ModelError(
-            f"{spec.model}: no memory for {what} on {spec.device}; {remedy} ({str(error).splitlines()[0]})",
-            model=spec.model,
-        ) from error
+    except RuntimeError as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY):
+            problem = f"no memory for {what} on {spec.device}; {remedy} ({first})"
+        else:
+            problem = f"{spec.device} failed with {what} ({type(error).__name__}: {first})"
+        raise ModelError(f"{spec.model}: {problem}", model=spec.model) from error
 
 
 def _known(spec: ModelSpec, key: str, value: str, known: tuple[str, ...]) -> None:

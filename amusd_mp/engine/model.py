@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from amusd_mp.core.limits import LOOKAHEAD
+from amusd_mp.core.limits import LOOKAHEAD, LOOKAHEAD_MAX
 from amusd_mp.core.model import ModelCard
 from amusd_mp.core.params import GenerationParams
 from amusd_mp.core.step import PREFILL_CHUNK, Block, Picked, Step, StepResult
@@ -42,6 +43,25 @@ core of an AMD EPYC, bfloat16, 102 small layers, eight rows of 320 slots: 0.56 o
 FREE: Final = 64
 """Tokens that should cost a GPU little more than one (not measured): it reads weights for longer than it computes with
 them. Packing takes some launches per layer, so blocks padded to no more than this stay as they are there."""
+
+DEAREST: Final = GenerationParams(temperature=1.0, top_p=0.9)
+"""What takes most memory to choose by: noise, on what a sorted vocabulary leaves."""
+
+ASKED: Final = (
+    GenerationParams(),
+    replace(
+        DEAREST,
+        min_tokens=2,
+        top_k=1,
+        min_p=0.1,
+        presence_penalty=0.1,
+        frequency_penalty=0.1,
+        repetition_penalty=1.1,
+        logit_bias=((0, 0.1),),
+        logprobs=1,
+    ),
+)
+"""What a warm-up chooses by: the largest logit alone, and everything that a request may ask for."""
 
 
 def free_tokens(device: torch.device) -> int:
@@ -73,6 +93,7 @@ class SlotModel:
         self._card = card
         self._device = net.device
         self._vocabulary = card.fingerprint.vocabulary
+        self._weights = {each.dtype for each in net.parameters()}
         # Only our attention rounds the same whatever the shape; sdpa needs shapes to come from a small set.
         few = fixed_shapes or card.attention != "slot"
         tight = not few and net.device.type == "cpu" if tight is None else tight
@@ -108,7 +129,7 @@ class SlotModel:
         return SPREAD if self._device.type == "cpu" else 0.0
 
     def held(self, row: int) -> tuple[int, ...]:
-        """Return the ids whose keys and values the row holds, oldest first, without an unkept tree."""
+        """Return the ids whose keys and values the row holds, oldest first, of a tree its leading chain alone."""
         return tuple(self._rows.held(row))
 
     def run(self, step: Step) -> StepResult:
@@ -120,8 +141,7 @@ class SlotModel:
         with torch.inference_mode():
             logits = self._forward(step.blocks)
             if logits.shape[0]:
-                wanted = [Wanted(block, self._rows.held(block.row)) for block in step.blocks]
-                picked = choose(logits, wanted, self._vocabulary, self._card.eos_ids, step.confidence, step.runners_up)
+                picked = self._choose(step, logits)
             else:
                 picked = [Picked(()) for _ in step.blocks]
                 self._finish()
@@ -132,36 +152,43 @@ class SlotModel:
         with torch.inference_mode():
             return self._forward(step.blocks)
 
-    def keep(self, row: int, start: int, path: Sequence[int]) -> None:
-        """Go on from one path of the tree that was fed at `start`; the others are forgotten.
-
-        `path` are indices into the tree's tokens from a child of the prefix downwards; empty keeps nothing of it.
-        Afterwards the row holds positions 0 .. start + len(path) - 1. Raises RuntimeError if there is no such path.
-        """
-        sources = self._rows.keep(row, start, path)
-        if sources != list(range(start, start + len(sources))):
-            with torch.inference_mode():
-                self._cache.move(row, sources, start)
-
     def warm_up(self, largest: bool | None = None) -> None:
-        """Take the cache's memory and run every lazy initialisation, then forget. Raises what the device raises.
+        """Take the cache's memory, compute a token and a tree and choose behind both in every way, then forget.
 
-        Of a tight cache, which grows, it is only the first that is taken.
-        `largest`: compute the steps that need most memory beside it, too; None: where a device has memory of its own,
-        so that what is too much for it is found now, and not by the first long prompt.
+        So no request has to wait until what it needs is initialised. Of a tight cache, which grows, only the first
+        memory is taken. `largest`: the largest steps, too; None: where a device has memory of its own, so that what is
+        too much for it is found now, and not by a request. Raises what the device raises.
         """
         if largest is None:
             largest = self._device.type != "cpu"
-        steps: list[tuple[Block, ...]] = [(_idle(0, 0, 1, 1),)]
-        if largest:
-            length = self._card.max_length
-            chunk, few = min(PREFILL_CHUNK, length), min(LOOKAHEAD + 1, length)
-            steps += [(_idle(0, length - chunk, chunk, 1),)]
-            steps += [tuple(_idle(row, length - few, few, few) for row in range(self.rows))]
+        fork = min(2, self._card.max_length)
         with torch.inference_mode():
-            for blocks in steps:
-                self._pass(blocks)
+            for block in (_idle(0, 0, 1, 1), replace(_idle(0, 0, fork, fork), parents=(-1,) * fork)):
+                logits = self._pass((block,))
+                for params in ASKED:
+                    asked = (replace(block, params=params),)
+                    self._choose(Step(0, asked), logits)
+                    self._choose(Step(0, asked, confidence=True, runners_up=1), logits)  # as a draft is asked
+            if largest:
+                for blocks in self._largest():
+                    self._choose(Step(0, blocks), self._pass(blocks))
             self._finish()
+
+    def _largest(self) -> Iterator[tuple[Block, ...]]:
+        """Yield the largest steps, at the end of full rows: of a prompt's chunk, and of leads.
+
+        Every row has a lead of the usual length, or one row the longest that a request may ask for: attention pads all
+        others to it. What `amusd` scores in several long rows comes on top; only its worth bounds that.
+        """
+        length = self._card.max_length
+
+        def last(row: int, count: int, picks: int) -> Block:
+            return replace(_idle(row, length - count, count, picks), params=DEAREST)
+
+        chunk, few, many = (min(count, length) for count in (PREFILL_CHUNK, LOOKAHEAD + 1, LOOKAHEAD_MAX + 1))
+        yield (last(0, chunk, 1),)
+        yield tuple(last(row, few, few) for row in range(self.rows))
+        yield (last(0, many, many), *(last(row, 1, 1) for row in range(1, self.rows)))
 
     def close(self) -> None:
         """Release the device's memory. Idempotent."""
@@ -201,6 +228,12 @@ class SlotModel:
         if isinstance(batch.keep, Tensor):
             return logits[0] if self._cuts_logits else logits[0, batch.keep]
         return _wanted(logits, blocks, batch.order, batch.keep)
+
+    def _choose(self, step: Step, logits: Tensor) -> list[Picked]:
+        """Return what a step's requests make of its logits."""
+        wanted = [Wanted(block, self._rows.held(block.row)) for block in step.blocks]
+        eos, confidence, runners_up = self._card.eos_ids, step.confidence, step.runners_up
+        return choose(logits, wanted, self._vocabulary, eos, confidence, runners_up, self._weights)
 
     def _finish(self) -> None:
         """Wait for the device where nothing copied from it has done so."""

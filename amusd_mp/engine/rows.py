@@ -1,10 +1,9 @@
 """What each cache row holds: the ids of the entries in its slots, on the host.
 
-In a settled row, slot i holds the token at position i. After a tree the row has a *tail*: the tree's tokens lie in the
-slots behind the settled ones in the order of the block, siblings at the same position. As far as the tree begins as a
-chain it is settled, too. The rest is dropped when the next block starts, or one path of it is kept. So rollback is
-shortening a list, and the list is also the history that sampling needs and the witness for "the cache holds exactly the
-ids of the tokens fed".
+Slot i of a row holds the token at position i. A tree's tokens lie in the order of its block, siblings at the same
+position, so of a tree only what it begins with as a chain counts as held; whoever goes on from another of its tokens
+feeds that again. So rollback is shortening a list, and the list is also the history that sampling needs and the witness
+for "the cache holds exactly the ids of the tokens fed".
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ class Rows:
 
     def __init__(self, count: int, length: int, vocabulary: int) -> None:
         self._ids: list[list[int]] = [[] for _ in range(count)]
-        self._tails: list[Block | None] = [None] * count
         self._length = length
         self._vocabulary = vocabulary
 
@@ -51,13 +49,12 @@ class Rows:
         return f"<Rows of {self._length} slots, held {held or 'nothing'}>"
 
     def held(self, row: int) -> Sequence[int]:
-        """Return the settled ids of a row, oldest first. The caller must not change them."""
+        """Return the ids that a row holds, oldest first. The caller must not change them."""
         return self._ids[row]
 
     def longest(self) -> int:
-        """Return how many slots the fullest row takes, an unkept tree included."""
-        tails = (tail.start + len(tail.tokens) for tail in self._tails if tail is not None)
-        return max(max(map(len, self._ids)), max(tails, default=0))
+        """Return how many slots the fullest row takes."""
+        return max(map(len, self._ids))
 
     def check(self, blocks: Sequence[Block]) -> None:
         """Raise RuntimeError if a block does not fit what its row holds."""
@@ -75,8 +72,7 @@ class Rows:
         if not tokens:
             return "the block is empty"
         if not 0 <= block.start <= len(self._ids[block.row]):
-            tail = " and an unkept tree: call keep() first" if self._tails[block.row] else ""
-            return f"the row holds positions 0 to {len(self._ids[block.row]) - 1}{tail}"
+            return f"the row holds positions 0 to {len(self._ids[block.row]) - 1}"
         if block.start + len(tokens) > self._length:
             return f"{len(tokens)} tokens do not fit, a row has {self._length} slots"
         if not 0 <= block.picks <= len(tokens):
@@ -91,30 +87,9 @@ class Rows:
 
     def fed(self, block: Block) -> None:
         """Record that the model has computed a block."""
-        ids, settled = self._ids[block.row], block.chained
-        del ids[block.start :]
-        ids.extend(block.tokens[:settled])
-        self._tails[block.row] = block if settled < len(block.tokens) else None
-
-    def keep(self, row: int, start: int, path: Sequence[int]) -> list[int]:
-        """Settle one path of the row's tree and return the slots its entries lie in now.
-
-        `path` lists indices into the tree's tokens, each the child of the one before it, the first a child of the
-        cached prefix. Raises RuntimeError if the row's tail is not a tree at `start` or has no such path.
-        """
-        tail = self._tails[row]
-        if tail is None or tail.parents is None or tail.start != start:
-            raise RuntimeError(f"row {row} has no tree at position {start} to keep a path of")
-        for at, token in enumerate(path):
-            if not 0 <= token < len(tail.tokens) or tail.parents[token] != (path[at - 1] if at else -1):
-                raise RuntimeError(f"row {row}: {list(path)} is not a path of the tree with parents {tail.parents}")
-        del self._ids[row][start:]
-        self._ids[row].extend(tail.tokens[token] for token in path)
-        self._tails[row] = None
-        return [start + token for token in path]
+        self._ids[block.row][block.start :] = block.tokens[: block.chained]
 
     def clear(self) -> None:
         """Forget everything."""
         for ids in self._ids:
             ids.clear()
-        self._tails = [None] * len(self._tails)

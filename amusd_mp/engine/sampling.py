@@ -23,7 +23,8 @@ CLOSE: Final = {torch.float32: 1e-3, torch.float64: 1e-6}
 CLOSE_16: Final = 0.25
 """Lead of the best logit over the next, as a share of their standard deviation, up to which a choice is a close call.
 
-Another shape of the pass moves a logit by up to 3e-6 of it (float32) or 0.05 (16 bits, also the default here).
+Another shape of the pass moves a logit by up to 3e-6 of it (float32) or 0.05 (16 bits, also the default here). What
+rounds is the arithmetic inside, so the type is that of the weights: some models return float32 logits of 16-bit ones.
 """
 
 
@@ -34,6 +35,7 @@ def choose(
     eos_ids: Collection[int] = (),
     confidence: bool = False,
     runners_up: int = 0,
+    weights: Collection[torch.dtype] = (),
 ) -> list[Picked]:
     """Return one `Picked` per block.
 
@@ -42,7 +44,8 @@ def choose(
     eos_ids:    the model's own, which a request with min_tokens may not choose too early
     confidence: tell the probability of each chosen token, too: after processing, before noise. It is a draft that wants
                 to know, whose choices are guesses anyway: none is marked doubtful
-    runners_up: and, where the largest logit decides, so many of the next best
+    runners_up: and with that, where the largest logit decides, so many of the next best
+    weights:    types of the model's weights; with the logits' own they say what is a close call
 
     Ties go to the lowest id. One copy to the host per call, two where a request wants log probabilities.
     """
@@ -56,19 +59,19 @@ def choose(
         scores, chosen = _processed(raw, wanted, eos_ids)
     shares: list[float] = []
     others: list[tuple[tuple[int, float], ...]] = []
+    doubts = [frozenset[int]()] * len(wanted)
     ids: list[int]
     if runners_up and all(want.params.plain for want in wanted):
         ids, shares, others = _with_runners_up(raw, chosen, runners_up)
     elif confidence:
         ids, shares = _with_shares(scores, chosen)
     else:
-        ids = chosen.tolist()
+        ids, doubts = _with_doubts(raw, chosen, wanted, {raw.dtype, *weights})
     opinions = _opinions(raw, chosen, wanted)
     picked, at = [], 0
-    for want in wanted:
+    for want, doubtful in zip(wanted, doubts, strict=True):
         to = at + want.block.picks
         logprobs = None if want.params.logprobs is None else tuple(opinions[row] for row in range(at, to))
-        doubtful = frozenset[int]() if confidence else _doubtful(raw[at:to], want)
         picked.append(Picked(tuple(ids[at:to]), logprobs, tuple(shares[at:to]), tuple(others[at:to]), doubtful))
         at = to
     return picked
@@ -104,20 +107,35 @@ def _with_runners_up(
     return ids, own, others
 
 
-def _doubtful(raw: Tensor, want: Wanted) -> frozenset[int]:
-    """Return which picks off a tree's leading chain are close calls; where more than logits bears, all of them."""
-    block = want.block
-    first = block.chained - (len(block.tokens) - block.picks)
-    if first >= block.picks:
-        return frozenset()
-    first = max(0, first)
-    if not want.params.plain:
-        return frozenset(range(first, block.picks))
-    scores = raw[first:].float()
-    best = scores.topk(2).values
-    lead = (best[:, 0] - best[:, 1]) / scores.std(dim=-1)
-    close: list[bool] = (lead <= CLOSE.get(raw.dtype, CLOSE_16)).tolist()
-    return frozenset(first + at for at, doubt in enumerate(close) if doubt)
+def _with_doubts(
+    raw: Tensor, chosen: Tensor, wanted: Sequence[Wanted], types: Collection[torch.dtype]
+) -> tuple[list[int], list[frozenset[int]]]:
+    """Return the chosen ids and, by block, which picks off a tree's leading chain are close calls, in one copy.
+
+    Where more than logits bears, all of those picks are. The coarsest of the `types` says what is close.
+    """
+    beside: list[range] = []  # the picks off the chain, by block
+    rows: list[int] = []  # those that their lead decides on
+    at = 0
+    for want in wanted:
+        block = want.block
+        beside.append(range(max(0, block.chained - len(block.tokens) + block.picks), block.picks))
+        if want.params.plain:
+            rows += [at + pick for pick in beside[-1]]
+        at += block.picks
+    told = chosen
+    if rows:
+        scores = raw[rows].float()
+        best = scores.topk(2).values
+        lead = (best[:, 0] - best[:, 1]) / scores.std(dim=-1)
+        told = torch.cat((chosen, lead <= max(CLOSE.get(each, CLOSE_16) for each in types)))  # bools among int64: 0, 1
+    ids: list[int] = told.tolist()
+    close = iter(ids[at:])
+    doubts = [
+        frozenset([pick for pick in picks if not want.params.plain or next(close)])
+        for picks, want in zip(beside, wanted, strict=True)
+    ]
+    return ids[:at], doubts
 
 
 def _processed(raw: Tensor, wanted: Sequence[Wanted], eos_ids: Collection[int]) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from amusd_mp.core.step import Block
 from amusd_mp.engine import attention
+from amusd_mp.engine.batch import Batch, Batcher
 from amusd_mp.engine.check import check
 from amusd_mp.engine.masks import Mask, Masks
 from amusd_mp.engine.model import SlotModel
@@ -50,10 +53,25 @@ def test_positions_that_are_slots_fail(tiny: Any, monkeypatch: pytest.MonkeyPatc
         check(tiny("llama").net, tiny("llama").card)
 
 
-def test_a_kept_branch_that_was_not_moved_fails(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amusd_mp.engine.cache.SlotCache.move", lambda self, row, sources, start: None)
+def test_a_branch_fed_again_that_leaves_the_chains_entries_in_place_fails(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a tree, as after every step of a node: what was accepted beside its chain is fed over that."""
+    build = Batcher.build
+    chains: list[range] = []  # slots of the chains that trees began with
+
+    def stale(self: Batcher, blocks: Sequence[Block], used: int, trash: int) -> Batch:
+        batch = build(self, blocks, used, trash)
+        for chain in chains:
+            slots = batch.place.slots
+            batch.place.slots = slots.where((slots < chain.start) | (slots >= chain.stop), trash)
+        chains.extend(range(each.start, each.start + each.chained) for each in blocks if each.parents is not None)
+        return batch
+
+    monkeypatch.setattr(Batcher, "build", stale)
     with pytest.raises(ModelError, match="off by"):
         check(tiny("llama").net, tiny("llama").card)
+    assert chains
 
 
 @pytest.fixture

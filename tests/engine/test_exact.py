@@ -22,40 +22,41 @@ LIMITS = {"float32": 2e-5, "bfloat16": 0.05}
 
 
 class Script:
-    """Random operations on rows: open, feed, chunk, roll back, branch, keep a branch; and what the rows must hold."""
+    """Random operations on rows: open, feed, chunk, roll back, branch, go on from one; and what the rows must hold."""
 
     def __init__(self, seed: int, make: Callable[..., Block]) -> None:
         self.random = random.Random(seed)
         self.make = make
         self.held: dict[int, tuple[int, ...]] = {}
         self.tree: dict[int, Block] = {}
+        self.again: dict[int, tuple[int, tuple[int, ...]]] = {}  # from which length on a branch is to be fed again
 
     def ids(self, most: int) -> tuple[int, ...]:
         return tuple(self.random.randrange(3, VOCABULARY) for _ in range(self.random.randint(1, most)))
 
-    def settle(self, model: Any) -> None:
-        """Keep a random path of every tree, or what stays by itself: its leading chain."""
-        for row, tree in list(self.tree.items()):
-            choice = self.random.randrange(-1, len(tree.tokens))
-            if choice >= 0:
-                path = ancestors(tree.parents, choice)
-                model.keep(row, tree.start, path)
-                self.held[row] += tuple(tree.tokens[at] for at in path)
-            else:
-                self.held[row] += tree.tokens[: tree.chained]
-            del self.tree[row]
+    def settle(self) -> None:
+        """Of every tree its leading chain is held; the next block goes on from there, or from a random path."""
+        for row, tree in self.tree.items():
+            self.held[row] += tree.tokens[: tree.chained]
+            path = ancestors(tree.parents or (), self.random.randrange(-1, len(tree.tokens)))
+            shared = sum(at < tree.chained for at in path)
+            if path:
+                self.again[row] = tree.start + shared, tuple(tree.tokens[at] for at in path[shared:])
+        self.tree.clear()
 
     def block(self, row: int) -> Block:
         held = self.held.get(row, ())
+        start, again = self.again.pop(row, (len(held), ()))
         if row not in self.held or len(held) > LENGTH - 12 or self.random.random() < 0.1:
-            held, tokens = (), self.ids(30)  # another sequence moves in
+            held, again, tokens = (), (), self.ids(30)  # another sequence moves in
         else:
-            if self.random.random() < 0.4:
+            held = held[:start]
+            if not again and self.random.random() < 0.4:
                 held = held[: self.random.randint(0, len(held))]
-            tokens = self.ids(6)
+            tokens = again + self.ids(6)
         self.held[row] = held
         if len(tokens) > 1 and held and self.random.random() < 0.4:
-            parents = tuple(self.random.randint(-1, at - 1) for at in range(len(tokens)))
+            parents = tuple(self.random.randint(min(at, len(again)) - 1, at - 1) for at in range(len(tokens)))
             return self.make(row, len(held), tokens, parents=parents)
         return self.make(row, len(held), tokens, picks=self.random.choice((0, 1, len(tokens))))
 
@@ -104,7 +105,7 @@ def _check(small: Any, model: SlotModel, family: str, dtype: str, block: Any) ->
             worst = max(worst, float((got - truth).abs().max() / truth.std()))
             longest = max(longest, len(ids))
             compared += 1
-        script.settle(model)
+        script.settle()
         for row, ids in script.held.items():
             assert model.held(row) == ids
     assert compared > 40

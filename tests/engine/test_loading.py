@@ -13,6 +13,7 @@ import torch
 from amusd_mp.core.model import ModelSpec
 from amusd_mp.core.step import Step
 from amusd_mp.engine.loading import load
+from amusd_mp.engine.model import SlotModel
 from amusd_mp.engine.source import BUNDLED
 from amusd_mp.errors import ModelError
 
@@ -124,6 +125,27 @@ def test_a_recurrent_model_is_refused_before_its_weights_are_read(tmp_path: Path
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba", "vocab_size": 97, "hidden_size": 32}))
     with pytest.raises(ModelError, match=r"MambaForCausalLM.*linear_attention"):
         load(replace(SPEC, model=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (torch.OutOfMemoryError("CUDA: Tried to allocate 2 GiB"), "no memory for 2 rows of 64 tokens on cpu; lower"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1"), "no memory for 2 rows of 64 tokens on cpu"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), "cpu failed with 2 rows of 64"),
+        (RuntimeError("CUDA error: no kernel image"), r"cpu failed with .*\(RuntimeError: CUDA error: no kernel image"),
+        (RuntimeError(), r"cpu failed with 2 rows of 64 tokens \(RuntimeError: RuntimeError\)"),
+    ],
+)
+def test_what_a_device_raises_is_told_as_what_it_is(
+    error: RuntimeError, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: SlotModel) -> None:
+        raise error
+
+    monkeypatch.setattr(SlotModel, "warm_up", fail)
+    with pytest.raises(ModelError, match=f"bundled:draft: {problem}"):
+        load(SPEC)
 
 
 def test_a_closed_model_says_so_and_closes_twice(block: object) -> None:

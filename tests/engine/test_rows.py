@@ -17,38 +17,17 @@ def test_feeding_at_an_earlier_start_forgets_the_rest(block: Any) -> None:
     assert rows.held(1) == []
 
 
-def test_a_kept_path_becomes_the_row_and_tells_where_its_entries_lie(block: Any) -> None:
+def test_of_a_tree_its_leading_chain_alone_can_be_built_on(block: Any) -> None:
     rows = Rows(1, 16, 100)
     rows.fed(block(0, 0, (1, 2)))
     rows.fed(block(0, 2, (10, 20, 11, 21), parents=(-1, -1, 0, 1)))
-    assert rows.held(0) == [1, 2, 10], "the tree begins with a chain of one"
-    assert rows.keep(0, 2, [1, 3]) == [3, 5]
-    assert rows.held(0) == [1, 2, 20, 21]
-
-
-@pytest.mark.parametrize("path", [[3], [0, 3], [4], [1, 2]])
-def test_a_path_that_is_not_in_the_tree_is_refused(block: Any, path: list[int]) -> None:
-    rows = Rows(1, 16, 100)
-    rows.fed(block(0, 0, (10, 20, 11, 21), parents=(-1, -1, 0, 1)))
-    with pytest.raises(RuntimeError, match="not a path"):
-        rows.keep(0, 0, path)
-
-
-def test_there_is_nothing_to_keep_after_a_chain(block: Any) -> None:
-    rows = Rows(1, 16, 100)
-    rows.fed(block(0, 0, (1, 2), parents=(-1, 0)))
-    with pytest.raises(RuntimeError, match="no tree"):
-        rows.keep(0, 0, [0])
-
-
-def test_of_a_tree_that_was_not_kept_its_leading_chain_alone_can_be_built_on(block: Any) -> None:
-    rows = Rows(1, 16, 100)
-    rows.fed(block(0, 0, (10, 20, 30), parents=(-1, 0, 0)))
-    rows.check([block(0, 2, (5,))])
-    with pytest.raises(RuntimeError, match="keep\\(\\) first"):
-        rows.check([block(0, 3, (5,))])
-    rows.fed(block(0, 2, (5,)))
-    assert rows.held(0) == [10, 20, 5]
+    assert rows.held(0) == [1, 2, 10]
+    assert rows.longest() == 3
+    rows.check([block(0, 3, (5,))])
+    with pytest.raises(RuntimeError, match=r"holds positions 0 to 2$"):
+        rows.check([block(0, 4, (5,))])
+    rows.fed(block(0, 2, (20, 21, 5)))
+    assert rows.held(0) == [1, 2, 20, 21, 5], "a branch is fed again"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,47 @@ def test_close_calls_off_the_leading_chain_are_told(dtype: torch.dtype) -> None:
     assert choose(logits.to(dtype), [Wanted(chain, [])], SIZE, EOS)[0].doubtful == frozenset()
     biased = Block("s", 0, 0, block.tokens, 5, GenerationParams(logit_bias=((3, 1.0),)), 1, block.parents)
     assert choose(logits.to(dtype), [Wanted(biased, [])], SIZE, EOS)[0].doubtful == frozenset({3, 4})
+    coarse = choose(logits, [Wanted(block, [])], SIZE, EOS, weights={torch.float32, torch.bfloat16})[0]
+    assert coarse.doubtful == frozenset({3, 4}), "the coarsest of all types counts"
+
+
+def test_16_bit_weights_make_close_calls_of_float32_logits(tiny: Any, block: Any) -> None:
+    small = tiny("llama", "bfloat16")
+
+    def widen(_module: Any, _given: Any, found: Any) -> None:
+        scores = torch.linspace(-2, 2, found.logits.shape[-1])
+        scores[7], scores[11] = 8.0, 7.75
+        found.logits = scores.expand(found.logits.shape)
+
+    hook = small.net.register_forward_hook(widen)
+    told = small.model(1).run(Step(0, (block(0, 0, (5, 6, 8), parents=(-1, -1, 1)),))).picked[0]
+    hook.remove()
+    assert told.tokens == (7, 7, 7)
+    assert told.doubtful == frozenset({1, 2})
+
+
+def test_the_doubts_of_all_trees_come_with_the_tokens_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trees, a chain, and a tree where more than logits bears: together as each by itself."""
+    logits = torch.randn(12, SIZE, generator=torch.Generator().manual_seed(4)).clamp(-2, 2)
+    logits[:, 7], logits[:, 11] = 8.0, torch.tensor([8.0, 7.0] * 6)
+    parents = (-1, -1, 1), (-1, -1, -1), None, (-1, 0, 0)
+    biased = GenerationParams(logit_bias=((3, 1.0),))
+    wanted = [
+        Wanted(Block("s", row, 0, (1, 2, 3), 3, biased if row == 3 else GenerationParams(), 1, tree), [])
+        for row, tree in enumerate(parents)
+    ]
+    alone = [choose(logits[3 * row : 3 * row + 3], [want], SIZE, EOS)[0] for row, want in enumerate(wanted)]
+    assert [each.doubtful for each in alone] == [{2}, {1}, set(), {2}]
+    copies: list[Tensor] = []
+    copy = Tensor.tolist
+
+    def note(tensor: Tensor) -> Any:
+        copies.append(tensor)
+        return copy(tensor)
+
+    monkeypatch.setattr(Tensor, "tolist", note)
+    assert choose(logits, wanted, SIZE, EOS) == alone
+    assert len(copies) == 1
 
 
 def test_nobody_asked_for_logprobs_so_there_are_none(block: Any) -> None:
