@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from amusd_mp.core.calibration import LEAST_WORTH
+from amusd_mp.core.limits import LOOKAHEAD_MAX
 from amusd_mp.core.params import Strategy
 from amusd_mp.core.policy import Policy, RowView
 from amusd_mp.core.proposal import Proposal
@@ -54,8 +55,10 @@ class Chooser:
             least = LEAST_WORTH if chooses and not sequence.probing else 0.0
             proposal = sequence.proposals.best(sequence.ids, sequence.committed_at, least) if usable else Proposal()
             if chooses:
-                plain = sequence.params.plain  # what is off the chain could not be used for others
-                proposal = proposal.within(usable, sequence.room()) if plain else proposal.chain(usable)
+                if sequence.params.plain:
+                    proposal = proposal.within(usable, min(sequence.room(), LOOKAHEAD_MAX))
+                else:
+                    proposal = proposal.chain(usable)  # what is off it could not be used
                 open_choice.append((Part(sequence, proposal), self._view(sequence, proposal, usable, now)))
             elif self._awaits_round(sequence, len(proposal.tokens), usable, now):
                 deadlines.append(sequence.committed_at + PATIENCE)

@@ -32,7 +32,7 @@ and every network. Pure: time is an argument, and nothing here knows a message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
@@ -40,6 +40,7 @@ from operator import mul
 from typing import Any
 
 from amusd_mp.core.costs import StepCosts
+from amusd_mp.core.price import Price, Trust
 from amusd_mp.core.sharing import best, computed, likeliest
 
 PROBE_EVERY = 16
@@ -110,49 +111,6 @@ class Decision:
     ks: tuple[int, ...]
     wait_until: float | None = None
     missed: bool = False
-
-
-class Price:
-    """The rate achieved so far, in tokens per second by number of rows: what a second of the device is worth."""
-
-    SMOOTHING = 1 / 32
-
-    def __init__(self) -> None:
-        self._rate: dict[int, tuple[float, float]] = {}  # rows -> running means of (tokens, seconds) of one step
-
-    def observe(self, rows: int, tokens: int, seconds: float) -> None:
-        """Learn one step: the tokens it committed and the time since the step before it ended."""
-        known = self._rate.get(rows)
-        if known is None:
-            self._rate[rows] = (float(tokens), max(seconds, 1e-6))
-        else:
-            self._rate[rows] = (
-                known[0] + self.SMOOTHING * (tokens - known[0]),
-                known[1] + self.SMOOTHING * (max(seconds, 1e-6) - known[1]),
-            )
-
-    def of(self, rows: int, alone: float) -> float:
-        """Return tokens per second of `rows` rows, never below `alone`, what the verify model does by itself."""
-        tokens, seconds = self._rate.get(rows, (0.0, 1.0))
-        return max(alone, tokens / seconds)
-
-
-class Trust:
-    """How often what was waited for came: a wait that has not paid lately must promise more to be tried again."""
-
-    SMOOTHING = 1 / 8
-    RECOVERY = 1 / 128
-
-    def __init__(self) -> None:
-        self.share = 1.0
-
-    def learn(self, came: bool) -> None:
-        """Learn from a wait that is over."""
-        self.share += self.SMOOTHING * (came - self.share)
-
-    def recover(self) -> None:
-        """Regain a little trust with every step that did not wait, so that waiting is tried again."""
-        self.share += self.RECOVERY * (1.0 - self.share)
 
 
 class Policy:
@@ -253,20 +211,28 @@ class Policy:
         self, first: Sequence[RowView], ks: Sequence[int], soonest: float, price: float, seconds: Sequence[float]
     ) -> float:
         """Return the seconds that tokens of the rows whose next one comes soonest are worth, beside the `ks` of all."""
-        # In the formula's letters: soonest w, step d, survival S, price g, more n, and lead is h (1 - w/d).
         rows, used = len(ks), computed(ks, self._padding)
         more = len(first) + self._padding * (rows - len(first))
         period = min((row.period for row in first if row.period is not None), default=None)
         step = period or 0.0
         lead = max(0.0, 1 - soonest / step) * min(1.0, price / rows * step) if step else 0.0
-        survival = [row.survival * (CAUTION * row.acceptance) ** row.gap for row in first]
-        tokens = best = 0.0
-        for j in range(1, 1 + (1 if period is None else AHEAD)):
-            before = [each if row.usable >= row.chain + j else 0.0 for each, row in zip(survival, first, strict=True)]
-            survival = [each * CAUTION * row.acceptance for each, row in zip(before, first, strict=True)]
-            tokens += sum(survival) + sum(
-                (all_ - right) * row.rescued for all_, right, row in zip(before, survival, first, strict=True)
-            )
+        worth = 0.0
+        for j, tokens in enumerate(_gained(first, 1 if period is None else AHEAD, lead), 1):
             longer = (j - 1) * step + seconds[round(used + j * more)] - seconds[used]
-            best = max(best, self.trust.share * (tokens - lead * sum(survival)) / price - longer)
-        return best
+            worth = max(worth, self.trust.share * tokens / price - longer)
+        return worth
+
+
+def _gained(rows: Sequence[RowView], most: int, lead: float) -> Iterator[float]:
+    """Yield what 1, 2, ... tokens to come of each row commit on average, less the lead that the last of them costs.
+
+    `lead` is h (1 - w/d) of the formula: tokens of it that are lost with each one waited for.
+    """
+    tokens = 0.0
+    survival = [row.survival * (CAUTION * row.acceptance) ** row.gap for row in rows]
+    for j in range(1, most + 1):
+        before = [each if row.usable >= row.chain + j else 0.0 for each, row in zip(survival, rows, strict=True)]
+        survival = [each * CAUTION * row.acceptance for each, row in zip(before, rows, strict=True)]
+        wrong = [all_ - right for all_, right in zip(before, survival, strict=True)]
+        tokens += sum(survival) + sum(each * row.rescued for each, row in zip(wrong, rows, strict=True))
+        yield tokens - lead * sum(survival)
