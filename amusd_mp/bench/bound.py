@@ -1,10 +1,11 @@
 """Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
 
-Step times are those of the recorded prompts. Which tokens the draft guesses is taken from alternating's rounds on the
-same prompts, token by token; that a runner-up was right instead is taken from the main contender's steps. What nobody
-looked at is drawn, as likely as the verify node found it on average. The simulated draft's confidence
-tells nothing. How far the rest carries shows in the strategies that have nothing to decide (autoregressive and
-alternating), whose bounds stand beside the main one's.
+Step times are those of each contender's own steps on the recorded prompts: a verify step may take longer beside a draft
+that goes on guessing, and so may a draft step that also feeds branches. Which tokens the draft guesses is taken from
+alternating's rounds on the same prompts, token by token; that a runner-up was right instead is taken from the main
+contender's steps. What nobody looked at is drawn, as likely as the verify node found it on average. The simulated
+draft's confidence tells nothing. How far the rest carries shows in the strategies that have nothing to decide
+(autoregressive and alternating), whose bounds stand beside the main one's.
 """
 
 from __future__ import annotations
@@ -18,41 +19,62 @@ from amusd_mp.core.params import Strategy
 from amusd_mp.testing.simulation.pair import simulate_pair
 
 
-def with_bound(summary: Mapping[str, Any], devices: tuple[float, float, float] | None = None) -> dict[str, Any]:
-    """Return the summary with `bounds`: by contender, the bound in ms/token and the share of it that was reached.
+def with_bound(summary: Mapping[str, Any], known: tuple[float, float, float] | None = None) -> dict[str, Any]:
+    """Return the summary with `bounds`: by contender, ms/token, which share of it was reached, and the times assumed.
 
-    `devices` are known milliseconds of a verify step, of each proposal, and of a draft step; None: as recorded.
+    `known` are milliseconds of a verify step, of each proposal, and of a draft step; None: as recorded.
     Unchanged where step times or acceptance are not known. Blocks, and may not be called from a running loop.
     """
-    steps = summary.get("steps") or {}
     acceptance = alternating_acceptance(summary)
-    cost = devices[:2] if devices else verify_cost(steps.get("verify_ms", {}), steps.get("verify_steps", {}))
-    draft_ms = devices[2] if devices else steps.get("draft_ms")
-    if acceptance is None or cost is None or not draft_ms or summary["settings"]["concurrency"] > 1:
+    if acceptance is None or summary["settings"]["concurrency"] > 1:
         return dict(summary)
     agreement = completed(summary.get("agreement") or (), acceptance, summary.get("rescued") or 0.0)
     bounds: dict[str, Any] = {}
     for row in summary["rows"]:
         chosen = of_label(row["contender"])
-        if chosen is None or row["decode_total_ms"] is None:
+        times = known or recorded(summary.get("steps") or {}, row["contender"])
+        if chosen is None or times is None or row["decode_total_ms"] is None:
             continue
         strategy, lookahead = chosen[0], chosen[1] or summary["settings"].get("lookahead") or LOOKAHEAD
+        verify_ms, verify_ms_per_token, draft_ms = times
         found = simulate_pair(
-            verify_ms=cost[0],
-            verify_ms_per_token=cost[1],
+            verify_ms=verify_ms,
+            verify_ms_per_token=verify_ms_per_token,
             draft_ms=draft_ms,
             acceptance=acceptance,
             agreement=agreement,
             delay_ms=summary["settings"]["delay_ms"],
             strategy=strategy,
             lookahead=lookahead,
+            devices=devices_of(summary),
         )
         bounds[row["contender"]] = {
             "ms_per_token": found.ms_per_token,
             "share": found.ms_per_token / row["decode_total_ms"],
+            "verify_ms": verify_ms,
+            "verify_ms_per_token": verify_ms_per_token,
+            "draft_ms": draft_ms,
         }
-    assumed = {"verify_ms": cost[0], "verify_ms_per_token": cost[1], "draft_ms": draft_ms}
-    return {**summary, "bounds": bounds, "bound_assumes": {**assumed, "acceptance": acceptance}}
+    return {**summary, "bounds": bounds, "bound_assumes": {"acceptance": acceptance}} if bounds else dict(summary)
+
+
+def devices_of(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what verify and draft node call their devices: a draft goes by whether they may share memory."""
+    models = summary.get("models") or {}
+    drafts = models.get("drafts") or [{}]
+    return models.get("verify", {}).get("device", ""), drafts[0].get("device", "")
+
+
+def recorded(steps: Mapping[str, Any], label: str) -> tuple[float, float, float] | None:
+    """Return milliseconds of a verify step, of each proposal, and of a draft step; None where nothing was recorded.
+
+    They are a contender's own, and those of all together where it made no such step, or its own were not kept.
+    """
+    own = steps.get("contenders", {}).get(label, {})
+    found = (verify_cost(each.get("verify_ms", {}), each.get("verify_steps", {})) for each in (own, steps))
+    cost = next((each for each in found if each is not None), None)
+    draft_ms = own.get("draft_ms") or steps.get("draft_ms")
+    return (*cost, draft_ms) if cost is not None and draft_ms else None
 
 
 def completed(agreement: Sequence[str], acceptance: float, rescued: float) -> list[list[int]]:
@@ -101,16 +123,16 @@ def verify_cost(times: Mapping[str, float], counts: Mapping[str, int]) -> tuple[
     """Return milliseconds of a verify step alone, and of each proposal; None if nothing was seen.
 
     `times` are by proposals, as are the `counts` of steps they are means of. Least squares over all steps, through the
-    mean of those without proposals where there were any.
+    mean of those without proposals where there were any; where that would fall, the mean of all.
     """
     points = [(int(k), ms, counts.get(k, 1)) for k, ms in times.items()]
     if not points:
         return None
     total = sum(count for *_, count in points)
-    middle, level = (sum(point[at] * point[2] for point in points) / total for at in (0, 1))
+    middle, level = mean = [sum(point[at] * point[2] for point in points) / total for at in (0, 1)]
     if "0" in times:
         middle, level = 0.0, times["0"]  # a line through what was seen
     spread = sum(count * (k - middle) ** 2 for k, _, count in points)
     slant = sum(count * (k - middle) * (ms - level) for k, ms, count in points)
-    slope = max(0.0, slant / spread) if spread else 0.0
-    return level - slope * middle, slope
+    slope = slant / spread if spread else 0.0
+    return (level - slope * middle, slope) if slope > 0 else (mean[1], 0.0)

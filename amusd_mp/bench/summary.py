@@ -1,8 +1,9 @@
 """From answers to `summary.json`: a row per contender, and speed-ups in two views with their intervals.
 
-Definitions: a time per token is the whole response's time over its tokens; acceptance is accepted over
-verified draft tokens; the mean acceptance length counts steps with a proposal; wasted are drafted tokens that were
-never verified. Everything is plain data, so that a report is made from files alone.
+Definitions: a time per token is the whole response's time over its tokens; acceptance is accepted tokens over the
+positions for which there was a guess, several guesses of a tree for one position being one; the mean acceptance length
+counts steps with a proposal; wasted are drafted tokens beyond one for each such position. Everything is plain data, so
+that a report is made from files alone.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Row:
     ms_per_token:       of one response
     decode_ms:          between a response's first and last token, per token
     decode_total_ms:    the same over all responses' tokens
+    acceptance_rate:    accepted tokens over positions with a guess
+    wasted:             drafted tokens beyond one for each such position
     overlap:            share of the responses' time in which both devices computed
     degraded:           responses that had no draft for a while
     prompt_ms:          taken off each response's time for its prompt, as a mean: of peers, which compute it themselves

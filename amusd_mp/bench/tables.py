@@ -100,9 +100,10 @@ def notes(summary: Summary) -> Iterator[str]:
         )
     steps = summary.get("steps")
     if steps:
-        verify = ", ".join(f"{k}: {ms:.1f}" for k, ms in steps["verify_ms"].items())
-        draft = "-" if steps["draft_ms"] is None else f"{steps['draft_ms']:.1f} ms"
-        yield f"a verify step with that many proposals takes, in ms: {verify}; a draft step: {draft}"
+        for label, times in (steps.get("contenders") or {"all contenders": steps}).items():
+            verify = ", ".join(f"{k}: {ms:.1f}" for k, ms in times["verify_ms"].items())
+            draft = "" if times["draft_ms"] is None else f"; a draft step: {times['draft_ms']:.1f} ms"
+            yield f"a verify step of {label} with that many proposals takes, in ms: {verify}{draft}"
     bounds = summary.get("bounds") or {}
     if bounds:
         found = "; ".join(f"{label} {each['ms_per_token']:.2f}, {each['share']:.2f}" for label, each in bounds.items())

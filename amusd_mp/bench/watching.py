@@ -19,6 +19,7 @@ from amusd_mp.bench.prompts import BenchPrompt
 from amusd_mp.bench.timeline import VERIFY, Timeline, arrange, figures, step_times
 from amusd_mp.bench.writers import NodeWriter
 from amusd_mp.core import limits
+from amusd_mp.core.params import Strategy
 from amusd_mp.errors import AmusdError
 from amusd_mp.tasks import task_group
 
@@ -84,7 +85,8 @@ class Recorder:
     async def results(self, prompt: BenchPrompt, title: str) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the files of a trace and its pictures, and what they show: step times, busy shares by contender.
 
-        Trace, pictures and shares are of the first prompt recorded, step times of all. If none was, `prompt` is now.
+        Trace, pictures and shares are of the first prompt recorded, step times of all prompts: of all contenders' steps
+        together, and of each one's own (`contenders`). If none was recorded, `prompt` is now.
         """
         if not self._recordings:
             await self._try(prompt)
@@ -92,15 +94,18 @@ class Recorder:
             return {}, {}
         timelines = self._recordings[0]
         times = step_times([each for found in self._recordings for each in found.values()])
+        labels = dict.fromkeys(label for found in self._recordings for label in found)
+        own = {label: step_times([found[label] for found in self._recordings if label in found]) for label in labels}
         shown = {label: timeline for label, timeline in timelines.items() if timeline.draft}
-        alone = times["verify_ms"].get("0") or max(times["verify_ms"].values(), default=1.0)
+        verify_ms = own.get(Strategy.AUTOREGRESSIVE, times)["verify_ms"]
+        alone = verify_ms.get("0") or max(verify_ms.values(), default=1.0)
         files = {
             "trace.json": trace(timelines, title),
             "timeline.svg": draw(shown, title, STEPS_SHOWN * alone / 1e3),
             "tokens.svg": tokens_over_time(timelines, title),
         }
         busy = {label: figures(timeline) for label, timeline in timelines.items()}
-        return files, {**times, "recorded": len(self._recordings), "busy": busy}
+        return files, {**times, "contenders": own, "recorded": len(self._recordings), "busy": busy}
 
 
 async def _watched(client: Client, writer: NodeWriter, prompt: BenchPrompt) -> list[StepTrace]:

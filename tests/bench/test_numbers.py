@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from amusd_mp.bench.bound import completed, verify_cost
+from amusd_mp.bench.bound import completed, verify_cost, with_bound
 from amusd_mp.bench.differences import Difference, differences
 from amusd_mp.bench.records import Answer, Turn, together, yields
 from amusd_mp.bench.statistics import Cost, bootstrap, mean_speed_up, spread, total_speed_up
@@ -116,6 +117,9 @@ def test_a_report_shows_rows_intervals_and_that_a_model_is_padded() -> None:
     )
     assert "400 us (median)" in text
     assert "amusd 240.00, 0.96" in text
+    assert "verify step of all contenders with that many proposals takes, in ms: 0: 29.0; a draft step: 12.0 ms" in text
+    told = {**summary("run"), "steps": {"contenders": {"amusd": {"verify_ms": {"0": 30.0}, "draft_ms": None}}}}
+    assert "a verify step of amusd with that many proposals takes, in ms: 0: 30.0\n" in "\n".join(lines(told, columns))
     assert "\nx:\n" in text
 
 
@@ -131,7 +135,33 @@ def test_the_cost_of_a_step_weighs_what_was_seen_often() -> None:
     assert alone == 20.0
     assert slope < 1.1, "one step that was disturbed says little"
     assert verify_cost({"3": 25.0}, {"3": 7}) == (25.0, 0.0)
+    assert verify_cost({"0": 30.0, "5": 25.0}, {"0": 1, "5": 4}) == (26.0, 0.0), "one step without says little, either"
     assert verify_cost({}, {}) is None
+
+
+def test_a_contenders_bound_is_of_its_own_step_times_and_of_all_where_they_were_not_kept() -> None:
+    labels: dict[str, list[int]] = {"autoregressive": [], "alternating, k=2": [2, 2, 6], "amusd": [1, 1, 8]}
+    kept: dict[str, dict[str, Any]] = {
+        "autoregressive": {"verify_ms": {"0": 20.0}, "verify_steps": {"0": 40}, "draft_ms": None},
+        "amusd": {"verify_ms": {"0": 30.0, "4": 32.0}, "verify_steps": {"0": 9, "4": 9}, "draft_ms": 8.0},
+    }
+    pooled: dict[str, Any] = {"verify_ms": {"0": 24.0, "4": 28.0}, "verify_steps": {"0": 50, "4": 50}, "draft_ms": 5.0}
+    before: dict[str, Any] = {
+        "rows": [{"contender": label, "decode_total_ms": 25.0, "histogram": seen} for label, seen in labels.items()],
+        "settings": {"concurrency": 1, "delay_ms": 0.0},
+        "agreement": ["1101" * 8],
+        "steps": {**pooled, "contenders": kept},
+    }
+
+    def assumed(summary: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+        bounds = with_bound(summary)["bounds"]
+        return {label: (e["verify_ms"], e["verify_ms_per_token"], e["draft_ms"]) for label, e in bounds.items()}
+
+    alone, rounds, main = assumed(before).values()
+    assert (alone, rounds, main) == ((20.0, 0.0, 5.0), (24.0, 1.0, 5.0), (30.0, 0.5, 8.0))
+    assert with_bound(before)["bounds"]["autoregressive"]["ms_per_token"] == pytest.approx(20.0)
+    assert assumed({**before, "steps": pooled}) == dict.fromkeys(labels, (24.0, 1.0, 5.0)), "as runs before kept them"
+    assert "bounds" not in with_bound({**before, "steps": {}})
 
 
 def test_agreement_is_what_was_seen_and_drawn_only_where_nothing_was() -> None:

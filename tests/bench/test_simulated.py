@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from amusd_mp.cli.app import build
 from amusd_mp.cli.inspection import inspect
 from amusd_mp.config import load_deployment
 from amusd_mp.errors import UsageError
+from amusd_mp.launcher.cluster import LocalCluster
 from amusd_mp.testing.simulation.source import parse
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -52,8 +54,8 @@ def test_a_benchmark_of_a_file_without_its_models(tmp_path: Path) -> None:
     assert set(found["different"].values()) == {0}
     assert found["framework"]["rounds"] > 0
     assert set(found["bounds"]) == {row["contender"] for row in found["rows"]}
-    assumed = found["bound_assumes"]
-    assert (assumed["verify_ms"], assumed["verify_ms_per_token"], assumed["draft_ms"]) == (8.0, 0.2, 2.0)
+    for assumed in found["bounds"].values():
+        assert (assumed["verify_ms"], assumed["verify_ms_per_token"], assumed["draft_ms"]) == (8.0, 0.2, 2.0)
     assert found["models"]["drafts"][0]["model"] == "simulated:draft?step_ms=2&acceptance=0.6"
     assert min(found["steps"]["verify_ms"].values()) >= 8.0
     assert found["steps"]["draft_ms"] >= 2.0
@@ -75,7 +77,9 @@ def test_virtual_time_needs_no_process_and_compares_the_same_strategies(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ((), "say which deployment FILE to measure, or --simulate"),
+        ((), "say which deployment FILE to measure, --url URL, or --simulate"),
+        (("--url", "tcp://127.0.0.1:1", "--set", "a.b=c"), "--set changes a deployment FILE"),
+        (("--url", "tcp://127.0.0.1:1", "--peer", "alone"), "--peer loads the models of a deployment FILE"),
         (("--simulate", "--draft-ms", "2"), "needs both --verify-ms and --draft-ms"),
         (
             ("--verify-ms", "8", "--acceptance", "0.5"),
@@ -120,6 +124,18 @@ def test_a_deployment_of_two_hosts_is_measured_here_each_contender_computing_its
     )
     assert "each computes its prompts" in output
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["settings"]["cold"] is True
+
+
+async def test_nodes_that_run_already_are_measured_without_a_file(tmp_path: Path) -> None:
+    device = {"verify": "simulated:verify?step_ms=4", "draft": "simulated:draft?step_ms=1&acceptance=0.6"}
+    nodes: dict[str, dict[str, object]] = {name: {"role": name, "model": device[name]} for name in device}
+    nodes["verify"]["listen"], nodes["draft"]["dial"] = "tcp://127.0.0.1:0", "verify"
+    async with LocalCluster({"nodes": nodes}) as cluster:
+        flags = ("--max-tokens", "8", "--repeats", "1", "--k", "0", "--sweep", "", "--no-timeline", "--no-bound")
+        output = await asyncio.to_thread(bench, "--url", cluster.url, *flags, "--out", str(tmp_path / "run"))
+    assert "simulated:verify?step_ms=4" in output
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [row["contender"] for row in found["rows"]] == ["autoregressive", "amusd"]
 
 
 def test_the_peer_is_not_asked_to_load_simulated_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

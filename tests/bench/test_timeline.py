@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import cast
 from xml.etree import ElementTree
 
 import pytest
 
+from amusd_mp.bench.bound import recorded
 from amusd_mp.bench.curves import acceptance, tokens_over_time
 from amusd_mp.bench.perfetto import trace
 from amusd_mp.bench.picture import draw
@@ -114,6 +116,30 @@ def test_step_times_are_by_proposals() -> None:
     assert found["verify_ms"] == {"0": pytest.approx(30.0), "2": pytest.approx(30.0)}
     assert found["verify_steps"] == {"0": 1, "2": 1}
     assert found["draft_ms"] == pytest.approx(10.0)
+
+
+def slower() -> Timeline:
+    """The same with steps that take twice as long, as under another strategy they may."""
+    timeline = example()
+
+    def longer(steps: tuple[StepTrace, ...]) -> tuple[StepTrace, ...]:
+        return tuple(replace(step, ended=2 * step.ended - step.began) for step in steps)
+
+    return replace(timeline, verify=longer(timeline.verify), draft=longer(timeline.draft))
+
+
+def test_step_times_are_each_contenders_own() -> None:
+    recorder = Recorder(cast(Client, None), [], 8)
+    recorder._recordings = [{"alternating, k=2": example(), "amusd": slower()}, {"amusd": slower()}]
+    _, found = asyncio.run(recorder.results(BenchPrompt("p", ("?",)), "a pair"))
+    rounds, main = (found["contenders"][label] for label in ("alternating, k=2", "amusd"))
+    assert rounds["verify_ms"] == {"0": pytest.approx(30.0), "2": pytest.approx(30.0)}
+    assert main["verify_ms"] == {"0": pytest.approx(60.0), "2": pytest.approx(60.0)}
+    assert (rounds["draft_ms"], main["draft_ms"]) == (pytest.approx(10.0), pytest.approx(20.0))
+    assert (rounds["verify_steps"], main["verify_steps"]) == ({"0": 1, "2": 1}, {"0": 2, "2": 2})
+    assert (found["verify_ms"]["0"], found["recorded"]) == (pytest.approx(50.0), 2)
+    assert recorded(found, "amusd") == pytest.approx((60.0, 0.0, 20.0), abs=1e-6)
+    assert recorded(found, "autoregressive") == pytest.approx((50.0, 0.0, 50 / 3), abs=1e-6), "of all where it has none"
 
 
 def test_a_few_prompts_from_all_over_the_run_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,10 @@ class Row:
 
 
 class SimulatedModel:
-    """Implements `core.model.Model`. `on_step` is told each step and what it costs, before its result is known."""
+    """Implements `core.model.Model`. `on_step` is told each step and what it costs, before its result is known.
+
+    `device` is what it calls itself: nodes on two of kind "cpu" take it that they share memory.
+    """
 
     def __init__(
         self,
@@ -141,6 +144,7 @@ class SimulatedModel:
         rows: int,
         *,
         max_length: int = 1 << 20,
+        device: str = "simulated",
         on_step: Callable[[Step, float], float] | None = None,
     ) -> None:
         self.cache = [Row() for _ in range(rows)]
@@ -154,7 +158,7 @@ class SimulatedModel:
             max_length=max_length,
             eos_ids=(),
             parameters=0,
-            device="cpu",
+            device=device,
             dtype="none",
             attention="none",
         )

@@ -64,6 +64,7 @@ def simulate_pair(
     seed: int = 1,
     agreement: Sequence[Sequence[int]] = (),
     second: float = 0.0,
+    devices: tuple[str, str] = ("simulated", "simulated"),
 ) -> PairResult:
     """Run a pair in virtual time and return how it did; blocks, and may not be called from a running event loop.
 
@@ -72,7 +73,8 @@ def simulate_pair(
     Under `alternating`, `lookahead` is k. Where a guess is wrong, the draft's runner-up is right with probability
     `second`. With `agreement`, what a real draft guessed of real responses (`[response][token]`: 1 right, 2 with its
     runner-up, 0 wrong), those responses are what is generated, one after the other, and `acceptance`, `second`,
-    `tokens` and `sequences` do not count. Takes some tenths of a real second per 1000 tokens.
+    `tokens` and `sequences` do not count. `devices` are what verify and draft node call theirs: two of "cpu" behave as
+    if they shared memory, though here nothing becomes slower. Takes some tenths of a real second per 1000 tokens.
     """
     truth = Tokens(seed)
     guess = Tokens(seed, acceptance, dice=seed, second=second)
@@ -82,8 +84,8 @@ def simulate_pair(
     draft_cost = StepCost(draft_ms / 1e3, draft_ms_per_token / 1e3)
     speculation = Speculation(Strategy(strategy), lookahead)
     models = {
-        "truth": lambda: Stub.of(SimulatedModel(truth, verify_cost, sequences)),
-        "guess": lambda: Stub.of(SimulatedModel(guess, draft_cost, sequences)),
+        "truth": lambda: Stub.of(SimulatedModel(truth, verify_cost, sequences, device=devices[0])),
+        "guess": lambda: Stub.of(SimulatedModel(guess, draft_cost, sequences, device=devices[1])),
     }
     nodes = deployment("truth", ["guess"] * drafts, url="inproc://pair", speculation=speculation)
     network = Network(f"{seed} network", Weather(delay=(delay_ms / 1e3, delay_ms / 1e3)))

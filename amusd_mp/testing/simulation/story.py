@@ -155,7 +155,8 @@ class Story:
         def on_step(step: Step, seconds: float) -> float:
             return self._step(who, model, step, seconds)
 
-        model = SimulatedModel(tokens, StepCost(plan.step, plan.per_token, shake), rows, on_step=on_step)
+        cost = StepCost(plan.step, plan.per_token, shake)
+        model = SimulatedModel(tokens, cost, rows, device="cpu", on_step=on_step)
         return Stub.of(model)
 
     def _step(self, who: str, model: SimulatedModel, step: Step, seconds: float) -> float:
