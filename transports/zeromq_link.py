@@ -93,7 +93,6 @@ class Link:
         message = parse_monitor_message(frames)
         event = zmq.Event(message["event"])
         if event == zmq.Event.HANDSHAKE_SUCCEEDED:
-            self.close()  # the news of an address left before may have come late
             self.connected, self.refusal, self._failures = True, "", 0
             self._on_state(State.UP)
         elif event == zmq.Event.CONNECT_RETRIED:
