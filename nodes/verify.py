@@ -14,11 +14,9 @@ from functools import partial
 
 from amusd_mp import transport
 from amusd_mp.core import limits
-from amusd_mp.core.digest import pages
 from amusd_mp.core.ledger import Refusal
 from amusd_mp.core.messages import (
     BEAT_TOPIC,
-    Beat,
     Cancel,
     Committed,
     Draft,
@@ -46,6 +44,7 @@ from amusd_mp.desk import Desk
 from amusd_mp.node import Node, NodeContext
 from amusd_mp.runtime import OnProgress
 from amusd_mp.security.guard import Guard
+from amusd_mp.session.beats import Beats
 from amusd_mp.session.device_watch import DeviceWatch
 from amusd_mp.session.fitness import compare
 from amusd_mp.session.hub import Hub
@@ -53,7 +52,7 @@ from amusd_mp.session.peer import Peer
 from amusd_mp.session.quiet import Quiet
 from amusd_mp.session.report import report
 from amusd_mp.session.sender import Sender
-from amusd_mp.session.trace import Tracer
+from amusd_mp.session.trace import Tracer, honest
 from amusd_mp.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class VerifyNode(Node):
         self._draining = False
         self._began = 0.0
         self._device_watch = DeviceWatch(context.name, self._runtime.now)
-        self._cycle = 0
+        self._beats = Beats(self._device_watch)
         self._tracer = Tracer("verify", self._runtime.now)
         self._guard = Guard()
 
@@ -223,22 +222,8 @@ class VerifyNode(Node):
     def _tell(self) -> None:
         assert self._hub is not None
         assert self._desk is not None
-        self._cycle += 1
-        cut = pages(self._desk.ledger.digest())
-        for page, entries in enumerate(cut):
-            beat = Beat(
-                state=self._hub.state,
-                steps=self._core.steps,
-                step_age=self._device_watch.age,
-                busy=self._core.busy,
-                drafts=len(self._core.drafts),
-                digest=entries,
-                page=page,
-                pages=len(cut),
-                cycle=self._cycle,
-                watched=self._tracer.watched,
-            )
-            self._hub.publish(BEAT_TOPIC, beat)
+        for page in self._beats.pages(self._hub.state, self._core, self._desk.ledger, self._tracer.watched):
+            self._hub.publish(BEAT_TOPIC, page)
 
     # ------------------------------------------------------------------------------------------ what arrives
 
@@ -260,15 +245,12 @@ class VerifyNode(Node):
             self._hub.counters["useless_window"] += 1
 
     def _repeat(self, peer: Peer, step: StepTrace) -> None:
-        """Tell a draft's step to whoever watches: clients hear this node alone.
-
-        An honest step guesses for sequences that have rows here, one token behind the lead of each.
-        """
+        """Tell a draft's step to whoever watches: clients hear this node alone."""
         if self._desk is None or not self._tracer.watched:
             return
         assert self._hub is not None
         assert self._loaded is not None
-        if len(step.entries) > self._loaded.model.rows or any(len(each.tokens) > 1 for each in step.entries):
+        if not honest(step, self._loaded.model.rows):
             self._hub.counters["useless_trace"] += 1
             return
         read = tuple(replace(each, text=self._desk.read(each.sequence, each.tokens)) for each in step.entries)

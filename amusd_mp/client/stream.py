@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from amusd_mp.client.admission import Admission
+from amusd_mp.client.asking import Asking
 from amusd_mp.client.received import Received
 from amusd_mp.client.results import Chunk, GenerationResult, with_earlier
 from amusd_mp.client.switchboard import Switchboard
@@ -77,7 +78,7 @@ class Stream:
         self._ended_at: float | None = None
         self._behind = False
         self._over: AmusdError | None = None
-        self._asking: asyncio.Timeout | None = None  # around a pending sync, so that it can be ended early
+        self._asking = Asking(board)
         self._life = _Life.NEW
         self._submitted = False
         self._prompt_hash = ""
@@ -159,7 +160,7 @@ class Stream:
         if self._over is None and not self._replica.complete:
             self._over = error
             self._news.set()
-            self._stop_asking()
+            self._asking.stop()
 
     def _merge(self, window: Committed | SyncPage) -> None:
         try:
@@ -176,7 +177,7 @@ class Stream:
         if delta or delta.gap:
             self._news.set()
         if delta and not delta.gap:
-            self._stop_asking()
+            self._asking.stop()
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -257,8 +258,8 @@ class Stream:
         while not self._replica.complete and self._over is None:
             request = Sync(self.submit.sequence, self.submit.verify, self._replica.length)
             try:
-                page = await self._ask(request)
-            except TimeoutError:  # `_stop_asking`
+                page = await self._asking.page(request, self._left())
+            except TimeoutError:  # stopped
                 return
             except SequenceLost as error:
                 self.fail(error)
@@ -275,20 +276,6 @@ class Stream:
                 return
             if self._replica.length == known:
                 self.fail(ProtocolError(f"{self._board.link.url} sent a page that brings nothing and is not the last"))
-
-    async def _ask(self, request: Sync) -> SyncPage:
-        """Send a sync that `_stop_asking` may end: that raises TimeoutError."""
-        try:
-            async with asyncio.timeout(None) as self._asking:
-                return await self._board.call(request, SyncPage, self._left())
-        finally:
-            self._asking = None
-
-    def _stop_asking(self) -> None:
-        """End a pending sync: what it asks for has come by publication, or never will."""
-        if self._asking is not None:
-            self._asking.reschedule(0.0)
-            self._asking = None
 
     def _loss(self) -> AmusdError | None:
         """Return why there will be no more of this sequence although its response is not finished, None if there is."""

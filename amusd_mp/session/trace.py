@@ -17,6 +17,14 @@ from amusd_mp.core.step import Step, StepResult
 from amusd_mp.core.verify_sequence import VerifySequence
 
 
+def honest(step: StepTrace, rows: int) -> bool:
+    """Return whether a draft may have made this step, for a verify node with so many rows.
+
+    It has a part in each of some sequences there, and one guess behind the lead of each (`Tracer.drafted`).
+    """
+    return len(step.entries) <= rows and all(len(each.tokens) <= 1 for each in step.entries)
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A step that the device is running, and what its sequences had before it (of a verify node alone)."""
