@@ -14,6 +14,7 @@ from hostile import Mutator
 
 from amusd_mp.codec import DecodeError, decode
 from amusd_mp.core.limits import PUBLICATION_BYTES, REQUEST_BYTES
+from amusd_mp.core.messages import Hello
 
 DOOMED: Final = 8
 """The peer that sends frames of over twice the limit: the connection is cut for them, with all that is in flight."""
@@ -48,12 +49,21 @@ class Forger:
             body["client"] = f"attacker-{peer}"
             body["params"]["max_tokens"] = source.randrange(1, 4)
         payload = mutator.payload(pack_plain(real))
-        if b"drain" in payload:
+        if b"drain" in payload or self._succeeds_the_draft(payload):
             return None  # an order that would be obeyed
         frames = [b"Q" + source.randbytes(8), b"", payload]
         if len(payload) > 2 * REQUEST_BYTES:
             return DOOMED, frames
         return peer, mutator.frames(frames) if source.random() < 0.03 else frames
+
+    def _succeeds_the_draft(self, payload: bytes) -> bool:
+        """Return whether this says hello under the real draft's name: that ends its life, for the sake of a new one."""
+        try:
+            envelope = decode(payload)
+        except DecodeError:
+            return False
+        names = {msgpack.unpackb(each, strict_map_key=False)["n"] for each in list(self._records["drafts"])[-1:]}
+        return isinstance(envelope.body, Hello) and envelope.node in names
 
     def windows(self, mutator: Mutator) -> tuple[int, Frames] | None:
         source = mutator.source

@@ -183,7 +183,9 @@ class Mutator:
             most = self.source.choice((50, 50, 50, 500, 500, 5000, 70_000))
             most = min(most, LONGEST * len(old) // weight(old))  # long lists of long lists would fill the memory here
             if most > len(old):
-                container[key] = (old * (most // len(old) + 1))[:most]
+                more = (old * (most // len(old) + 1))[:most]
+                container[key] = more if isinstance(more, str) else [copy.deepcopy(each) for each in more]
+                # copies: of a list that stands in many places, a longer one would fill the memory as well
         return message
 
     def _deeper(self, message: dict[Any, Any]) -> Any:
