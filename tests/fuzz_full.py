@@ -11,10 +11,11 @@ import os
 import time
 from typing import Any
 
-from besieged import Siege, resident
+from besieged import Siege
 from exactness import deployment
 from honest import Honest
 from rabble import Rabble
+from system import resident
 
 from amusd_mp import LocalCluster
 from amusd_mp.log import Event

@@ -11,9 +11,9 @@ import os
 import time
 from pathlib import Path
 
-from besieged import descriptors, resident
 from exactness import deployment, prompts
 from soaking import DEADLINE, Load
+from system import descriptors, resident
 
 from amusd_mp import Client, LocalCluster
 

@@ -23,8 +23,8 @@ WITH_PORT: Final = ("tcp", "http")
 RUNTIME: Final = "{runtime}"
 """In an ipc path: this user's own folder for sockets, so that several people share a host without meeting."""
 
-IPC_BYTES: Final = 107
-"""Longest path of a Unix socket (`sun_path` holds 108 bytes with its end)."""
+IPC_BYTES: Final = 103
+"""Longest path in an ipc URL: that of a Unix socket may have 107 bytes, and the longest name made of it adds 4."""
 
 
 def runtime_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -57,7 +57,7 @@ def _resolve_ipc(url: str, folder: Path, environ: Mapping[str, str]) -> str:
     path = os.path.normpath(folder / path)
     if len(os.fsencode(path)) > IPC_BYTES:
         raise ValueError(
-            f"the socket path {path} has {len(os.fsencode(path))} bytes and the system allows {IPC_BYTES};"
+            f"the socket path {path} has {len(os.fsencode(path))} bytes and may have {IPC_BYTES};"
             f" write {IPC}{RUNTIME}/NAME.sock for a short one"
         )
     return IPC + path

@@ -89,9 +89,10 @@ class Live:
     async def generate(self, request: Request) -> Response:
         """`POST /live/generate`: one text, with every guess about it."""
         body = await read(request, LiveRequest)
-        client = self._upstream.client
+        await while_there(
+            request, self._upstream.client.status()
+        )  # what cannot begin is refused before the stream begins
         writing = Writing(self._upstream, self._metrics.request(), options_of(body), None if body.chat else body.prompt)
-        await while_there(request, client.status())  # what cannot begin is refused before the stream begins
         merged = Merged(writing.write, writing.guess)
 
         async def leave() -> None:

@@ -9,12 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
 from amusd_mp.client.client import Client, connect
 from amusd_mp.core.messages import StatusReport
-from amusd_mp.errors import Busy, GenerationTimeout, NotReady, RemoteError, RequestTimeout, Unreachable
+from amusd_mp.errors import (
+    Busy,
+    GenerationTimeout,
+    NotReady,
+    OperationalError,
+    RemoteError,
+    RequestTimeout,
+    Unreachable,
+)
 from amusd_mp.gateway.waiting import WaitingLine
 from amusd_mp.runtime import Runtime
 
@@ -38,6 +46,7 @@ class Upstream:
         self.line = WaitingLine(1)  # as long as rows are not known, nobody is let through at once
         self._runtime = runtime
         self._client: Client | None = None
+        self._fits = ""  # the life of the verify node that the line has its places from
         self._why = f"not connected to {url} yet"
         self._made_at = float("-inf")
         self._probing = asyncio.Lock()
@@ -50,7 +59,7 @@ class Upstream:
         while True:
             try:
                 async with self._connect(self.url, timeout=TRY, runtime=self._runtime) as client:
-                    self.line = WaitingLine((await client.status()).max_sequences)
+                    await self._fit(client)
                     self._client = client
                     log.info("connected to %s at %s", client.model.name, self.url)
                     await asyncio.Event().wait()
@@ -102,5 +111,14 @@ class Upstream:
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Wait in line for a place at the verify node. Raises Busy when the line, or the wait, is too long."""
+        if self._client is not None and self._client.incarnation != self._fits:
+            with suppress(OperationalError):  # a silent node is known by its last life
+                await self._fit(self._client)
         async with self.line.place():
             yield
+
+    async def _fit(self, client: Client) -> None:
+        """Have as many places as the verify node, in its present life, holds sequences."""
+        life = client.incarnation
+        self.line.resize((await client.status(timeout=PROBE)).max_sequences)
+        self._fits = life

@@ -22,12 +22,21 @@ class WaitingLine:
     def __init__(self, places: int, patience: float = PATIENCE) -> None:
         self.places = places
         self._patience = patience
+        self._owed = 0  # places that are to go, and cannot before somebody gives one up
         self.running = 0
         self.waiting = 0
         self._free = asyncio.Semaphore(places)
 
     def __repr__(self) -> str:
         return f"<WaitingLine {self.running} of {self.places} running, {self.waiting} waiting>"
+
+    def resize(self, places: int) -> None:
+        """Have so many places from now on; whoever runs goes on."""
+        self._owed -= places - self.places
+        self.places = places
+        while self._owed < 0:
+            self._owed += 1
+            self._free.release()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -38,6 +47,9 @@ class WaitingLine:
         try:
             async with asyncio.timeout(self._patience):
                 await self._free.acquire()
+                while self._owed:
+                    self._owed -= 1
+                    await self._free.acquire()
         except TimeoutError as error:
             raise Busy(f"no place was free within {self._patience:g} s", retry_after=5.0) from error
         finally:

@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 from amusd_mp.config import Deployment
 from amusd_mp.core.limits import LIVENESS
 from amusd_mp.core.model import SIMULATED, Loaded, ModelSpec
-from amusd_mp.errors import AmusdError, NodeFailed, UsageError
+from amusd_mp.errors import AccessDenied, AmusdError, Mismatch, NodeFailed, UsageError
 from amusd_mp.log import Event, LogFormat, Renderer, configure, wants_colour
 from amusd_mp.node import Node, NodeContext, find_role
 from amusd_mp.node.binding import bind
@@ -117,8 +117,8 @@ async def run_node(
                 await asyncio.wait({work}, timeout=patience)
                 if not work.done():
                     raise NodeFailed(
-                        f"the drain was not over after {drain_timeout:g} s; what still ran was cut off"
-                        " (--drain-timeout sets the limit)",
+                        f"the drain was not over after {patience:g} s, {LIVENESS:g} more than --drain-timeout;"
+                        " what still ran was cut off",
                         node=context.name,
                     )
             if work.done():
@@ -211,8 +211,11 @@ def exit_when_stdin_ends() -> None:
 
 
 def exit_code(error: BaseException) -> int:
-    """Return a process's exit code for an error: 2 for what the caller can fix, else 1."""
-    return 2 if isinstance(error, UsageError) else 1
+    """Return a process's exit code for an error: 2 for what would come again until somebody changes something, else 1.
+
+    That is a call, a file or a model that is wrong, a key that is refused, or two models that do not fit.
+    """
+    return 2 if isinstance(error, UsageError | AccessDenied | Mismatch) else 1
 
 
 def run_process(

@@ -91,7 +91,6 @@ class Hub:
         """Hear publications until cancelled or closed."""
         async for received in self._subscription:
             self._hear(received)
-            self.counters["dropped"] = self._subscription.dropped
 
     def hold(self) -> None:
         """Hear nothing until `release`; requests are answered all the same."""
@@ -133,7 +132,8 @@ class Hub:
         "frames" are those that were no message at all, "denied_..." connections that did not come about.
         """
         denied = {f"denied_{reason}": count for reason, count in self.listener.denied.items()}
-        return tuple(sorted({**self.counters, **denied, "frames": self.listener.refused}.items()))
+        lost = {"frames": self.listener.refused, "dropped": self._subscription.dropped}
+        return tuple(sorted({**self.counters, **denied, **lost}.items()))
 
     def forget_silent(self, now: float) -> None:
         """Let go of peers that have been silent for too long; to be called every beat."""

@@ -10,28 +10,17 @@ from pathlib import Path
 
 import pytest
 from exactness import deployment, prompts
+from system import children, descriptors, is_running
 
 from amusd_mp import LocalCluster
 
 DEADLINE = 30.0
 
 
-def children() -> set[int]:
-    """Return the processes whose parent this one is."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
-
-
-def is_running(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
 def left() -> tuple[set[int], int, set[str], set[str]]:
     tasks = {task.get_name() for task in asyncio.all_tasks()}
     threads = {thread.name for thread in threading.enumerate()}
-    return children(), len(os.listdir("/proc/self/fd")), threads, tasks
+    return children(), descriptors(), threads, tasks
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 import streaming
-from chaos import resident
 from exactness import Reference, prompts
 from streaming import WHOLE, Ending
+from system import resident
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
@@ -169,7 +169,7 @@ async def test_either_host_gets_the_text_with_the_drafts_help(
 
 
 def memory(nodes: dict[str, asyncio.subprocess.Process]) -> dict[str, float]:
-    """Return each process's memory in MB."""
+    """Return each process's memory in MiB."""
     return {name: resident(process.pid) for name, process in nodes.items()}
 
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 from honest import Honest
 from rabble import Rabble
+from system import resident
 
 CALLS = 300
 GROWN = 24.0
 """MiB: a tenth of what the calls' bodies would take if they were kept."""
-
-
-def resident(pid: int) -> float:
-    """Return the MiB of memory that a process holds."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def test_no_bytes_make_it_fail(server: Any) -> None:

@@ -17,7 +17,7 @@ from stubs import TRUTH, VOCABULARY, Cluster, Held, Models, answer, stubs, until
 
 from amusd_mp.config import Deployment, NodeConfig
 from amusd_mp.core.model import Fingerprint
-from amusd_mp.errors import AddressError, Busy
+from amusd_mp.errors import AddressError, Busy, NotReady
 from amusd_mp.gateway.disconnection import Events
 from amusd_mp.gateway.logprobs import Spellings
 from amusd_mp.gateway.numbers import total
@@ -209,6 +209,63 @@ async def test_the_line_before_a_full_node_does_not_wait_for_ever() -> None:
                 raise AssertionError("two in one place")
     async with line.place():
         assert (line.running, line.waiting) == (1, 0)
+
+
+async def test_a_line_grows_at_once_and_shrinks_as_places_are_given_up() -> None:
+    line = WaitingLine(1, patience=0.01)
+
+    async def full() -> bool:
+        with pytest.raises(Busy):
+            async with line.place():
+                raise AssertionError("one too many")
+        return True
+
+    async with line.place():
+        line.resize(2)
+        async with line.place():
+            line.resize(1)
+            assert await full()
+        assert await full()
+    async with line.place():
+        assert await full()
+    line.resize(5)
+    line.resize(1)  # with nobody in it
+    async with line.place():
+        assert await full()
+
+
+async def test_the_line_has_as_many_places_as_the_verify_nodes_present_life_has_rows() -> None:
+    rows = iter((4, 2))
+    models = stubs() | {"truth": lambda: stubs(rows=next(rows))["truth"]()}
+    async with (
+        serving(0, models) as (cluster, url),
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http,
+    ):
+        node: Any = cluster.nodes["web"]
+        upstream: Upstream = node._gateway.upstream
+        await until(lambda: healthy(http))
+        assert upstream.line.places == 4
+        await cluster.cut("verify")
+        await cluster.start("verify")
+        await until(lambda: healthy(http))
+        assert (await http.post("/v1/completions", json=ASK)).status_code == 200
+        assert upstream.line.places == 2
+
+
+async def test_a_text_for_the_page_that_cannot_begin_is_not_counted_as_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(0) as (cluster, url), httpx.AsyncClient(base_url=url, timeout=DEADLINE) as http:
+        node: Any = cluster.nodes["web"]
+        await until(lambda: healthy(http))
+
+        async def silent(timeout: float = 0.0) -> Any:
+            raise NotReady("nobody answers")
+
+        with monkeypatch.context() as gone:
+            gone.setattr(node._gateway.upstream.client, "status", silent)
+            assert (await http.post("/live/generate", json={"prompt": "abc"})).status_code == 503
+        assert "amusd_mp_num_requests_running 0.0" in (await http.get("/metrics")).text
 
 
 async def test_what_a_response_has_learned_to_spell_outlives_the_life_it_learned_it_from() -> None:

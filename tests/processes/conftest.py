@@ -18,8 +18,8 @@ DEADLINE = 30.0
 """Seconds after which a test that waits for a process gives up."""
 
 STRANGER = '''
-import asyncio, os, signal, socket, sys, threading
-from amusd_mp.errors import ModelError, NodeFailed
+import asyncio, logging, os, signal, socket, sys, threading
+from amusd_mp.errors import AccessDenied, ModelError, NodeFailed
 from amusd_mp.node import Node
 
 
@@ -55,6 +55,7 @@ class StrangerNode(Node):
 
     def trigger(self):
         if self.context.config.model == "stuck":
+            logging.getLogger("amusd_mp.stranger").warning("stuck")
             threading.Event().wait()
         self.told.set()
 
@@ -63,6 +64,8 @@ class StrangerNode(Node):
         await asyncio.wait({told, ended}, return_when=asyncio.FIRST_COMPLETED)
         if told.done() and self.context.config.model == "drains":
             return
+        if told.done() and self.context.config.model == "refused":
+            raise AccessDenied("its key is refused")
         if told.done():
             raise NodeFailed("the device hangs")
         if self.context.config.model == "fragile":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from system import children
 
 from amusd_mp.config import load_deployment
 from amusd_mp.errors import ConfigError, NodeFailed
@@ -27,6 +29,7 @@ pytestmark = [
 
 Pair = Callable[..., Path]
 Gone = Callable[[int], Awaitable[None]]
+Launch = Callable[..., Launcher]
 
 
 class Log:
@@ -44,6 +47,21 @@ class Log:
                 event = await self.events.get()
                 if event.node == node and part in event.message:
                     return event
+
+
+@pytest.fixture
+async def launch() -> AsyncIterator[Launch]:
+    """Make launchers of files, which are stopped after the test whatever became of it."""
+    made: list[Launcher] = []
+
+    def make(file: Path, **options: Any) -> Launcher:
+        made.append(Launcher(load_deployment(file), **options))
+        return made[-1]
+
+    yield make
+    for launcher in made:
+        with contextlib.suppress(NodeFailed):
+            await launcher.stop()
 
 
 async def test_a_free_port_reaches_whoever_dials_it_and_is_kept_over_a_restart(pair: Pair) -> None:
@@ -100,11 +118,21 @@ async def test_what_fails_is_started_again_if_its_policy_says_so(pair: Pair) -> 
         await cluster.stop("server")
 
 
+async def test_what_is_refused_is_not_started_again(launch: Launch, pair: Pair) -> None:
+    launcher = launch(pair(guest='model = "refused"\nrestart = "on-failure"'))
+    await launcher.start()
+    os.kill(launcher.nodes["guest"].pid, signal.SIGUSR1)
+    with pytest.raises(NodeFailed, match=r"^guest: its key is refused$") as caught:
+        async with asyncio.timeout(30):
+            await launcher.wait()
+    assert caught.value.exit_code == 2
+
+
 async def test_one_that_the_system_does_not_end_keeps_no_other_from_ending(
-    pair: Pair, gone: Gone, monkeypatch: pytest.MonkeyPatch
+    launch: Launch, pair: Pair, gone: Gone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("amusd_mp.launcher.launcher.KILL_GRACE", 0.1)
-    launcher = Launcher(load_deployment(pair()), drain_timeout=0.1)
+    launcher = launch(pair(), drain_timeout=0.1)
     await launcher.start()
     server, guest = launcher.nodes["server"], launcher.nodes["guest"]
     process: Any = launcher._keepers["guest"].process
@@ -116,8 +144,8 @@ async def test_one_that_the_system_does_not_end_keeps_no_other_from_ending(
     await gone(guest.pid)
 
 
-async def test_a_failure_stops_the_rest_and_is_raised(pair: Pair, gone: Gone) -> None:
-    launcher = Launcher(load_deployment(pair()))
+async def test_a_failure_stops_the_rest_and_is_raised(launch: Launch, pair: Pair, gone: Gone) -> None:
+    launcher = launch(pair())
     await launcher.start()
     nodes = launcher.nodes
     os.kill(nodes["guest"].pid, signal.SIGUSR1)
@@ -129,9 +157,9 @@ async def test_a_failure_stops_the_rest_and_is_raised(pair: Pair, gone: Gone) ->
     await launcher.stop()
 
 
-async def test_of_two_failures_the_first_is_raised_and_the_other_told(pair: Pair) -> None:
+async def test_of_two_failures_the_first_is_raised_and_the_other_told(launch: Launch, pair: Pair) -> None:
     log = Log()
-    launcher = Launcher(load_deployment(pair()), on_event=log)
+    launcher = launch(pair(), on_event=log)
     await launcher.start()
     for name in ("guest", "server"):
         os.kill(launcher.nodes[name].pid, signal.SIGUSR1)
@@ -143,8 +171,8 @@ async def test_of_two_failures_the_first_is_raised_and_the_other_told(pair: Pair
     assert (await log.said("server", "failed, too: the device hangs")).level == "error"
 
 
-async def test_when_who_is_dialled_drains_by_itself_all_is_over(pair: Pair, gone: Gone) -> None:
-    launcher = Launcher(load_deployment(pair('model = "drains"')))
+async def test_when_who_is_dialled_drains_by_itself_all_is_over(launch: Launch, pair: Pair, gone: Gone) -> None:
+    launcher = launch(pair('model = "drains"'))
     await launcher.start()
     nodes = launcher.nodes
     os.kill(nodes["server"].pid, signal.SIGUSR1)
@@ -154,26 +182,33 @@ async def test_when_who_is_dialled_drains_by_itself_all_is_over(pair: Pair, gone
         await gone(node.pid)
 
 
-async def test_a_start_that_is_cancelled_leaves_no_process(pair: Pair, gone: Gone) -> None:
-    log = Log()
-    launcher = Launcher(load_deployment(pair(guest='model = "slow"')), on_event=log)
+async def test_a_start_that_is_cancelled_leaves_no_process(launch: Launch, pair: Pair, gone: Gone) -> None:
+    log, before = Log(), children()
+    launcher = launch(pair(guest='model = "slow"'), on_event=log)
     start = asyncio.create_task(launcher.start())
     await log.said("guest", "loading")
-    (server,) = launcher.nodes.values()
+    started = children() - before
+    assert len(started) == 2
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
-    await gone(server.pid)
+    for pid in started:
+        await gone(pid)
 
 
-async def test_a_start_that_is_cancelled_at_once_starts_nothing(pair: Pair) -> None:
-    launcher = Launcher(load_deployment(pair()))
+async def test_a_start_that_is_cancelled_at_once_leaves_no_process_either(
+    launch: Launch, pair: Pair, gone: Gone
+) -> None:
+    before = children()
+    launcher = launch(pair())
     start = asyncio.create_task(launcher.start())
     await asyncio.sleep(0)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
     assert launcher.nodes == {}
+    for pid in children() - before:
+        await gone(pid)
 
 
 async def test_a_port_that_nobody_here_can_know_is_refused(pair: Pair) -> None:

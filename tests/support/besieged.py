@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from exactness import Reference, deployment, prompts
+from system import resident
 
 import amusd_mp
 import amusd_mp.errors
@@ -28,17 +29,6 @@ TOKENS = 40
 DEADLINE = 120.0
 BATCH = 500
 LANES = ("requests", "windows", "subscriptions", "publications")
-
-
-def resident(pid: int | str = "self") -> float:
-    """Return the MiB of memory that a process holds."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def descriptors(pid: int | str = "self") -> int:
-    """Return how many files and sockets a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 class Siege:

@@ -20,13 +20,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import streaming
 from exactness import deployment, prompts
 from sampled import Alone, Ask, grid
 from streaming import BUG, CONTRADICTED, ENDLESS, WHOLE, Ending, stream_on
+from system import resident
 
 import amusd_mp
 from amusd_mp import LocalCluster
@@ -120,12 +120,6 @@ async def until(check: Callable[[], Awaitable[bool]], what: str) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"not within {DEADLINE:g} s: {what}") from None
-
-
-def resident(pid: int) -> float:
-    """Return a process's memory in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @dataclass
@@ -283,4 +277,4 @@ async def at_rest(arena: Arena, rounds: int = 0) -> dict[str, float]:
             await asyncio.gather(*(client.generate(a["prompt"], timeout=DEADLINE, **a["options"]) for a in arena.asks))
         await until(nothing_held, "no sequence held at the verify node")
     found = {name: resident(node.pid) for name, node in arena.cluster.nodes.items()}
-    return found | {"clients": resident(os.getpid())}
+    return found | {"clients": resident()}
