@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,17 +19,21 @@ VALUE = "\0"
 
 @cache
 def texts() -> list[str]:
-    """Return every text in the source, with VALUE for each value it fills in."""
-    found = []
-    for folder in ("amusd_mp", "nodes", "transports"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.append(node.value)
-                elif isinstance(node, ast.JoinedStr):
-                    parts = (part.value if isinstance(part, ast.Constant) else VALUE for part in node.values)
-                    found.append("".join(map(str, parts)).replace("`", ""))
-    return found
+    """Return every text that the source may say, with VALUE for each value it fills in: no docstrings."""
+    files = [file for folder in ("amusd_mp", "nodes", "transports") for file in sorted((ROOT / folder).rglob("*.py"))]
+    return [text for file in files for text in said(ast.parse(file.read_text("utf-8")))]
+
+
+def said(node: ast.AST) -> Iterator[str]:
+    """Yield the texts in a tree but those that stand alone, as docstrings do."""
+    if isinstance(node, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else VALUE for part in node.values)
+        yield "".join(map(str, parts)).replace("`", "")
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
+            yield from said(child)
 
 
 def pieces(heading: str) -> list[str]:
@@ -40,9 +45,9 @@ def pieces(heading: str) -> list[str]:
 def test_the_words_of_a_heading_are_in_the_source(heading: str) -> None:
     fixed = pieces(heading)
     whole = re.compile(".*".join(re.escape(piece) for piece in fixed), re.DOTALL)
-    said = [piece.strip(" ;:,?()") for piece in fixed if len(piece.strip(" ;:,?()")) > 3]
+    words = [piece.strip(" ;:,?()") for piece in fixed if len(piece.strip(" ;:,?()")) > 3]
     in_one = any(whole.search(text) for text in texts())
-    assert in_one or all(any(piece in text for text in texts()) for piece in said), fixed
+    assert in_one or (words and all(any(piece in text for text in texts()) for piece in words)), fixed
 
 
 def test_there_is_one_section_for_each_error() -> None:

@@ -56,6 +56,7 @@ class Faults:
     dropped: int = 0
     duplicated: int = 0
     reordered: int = 0
+    delayed: int = 0
 
     def partition(self) -> None:
         """Cut both directions, messages on their way included."""
@@ -82,6 +83,7 @@ class Faults:
 
     def _passage(self) -> tuple[float, bool]:
         seconds = self.random.uniform(*self.delay)
+        self.delayed += seconds > 0
         if self.random.random() < self.reorder:
             self.reordered += 1
             return seconds + self.random.uniform(0.0, self.hold), True

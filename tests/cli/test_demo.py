@@ -62,8 +62,8 @@ def test_an_interrupted_demo_leaves_nothing_either(tools: Any, folder: Path) -> 
     with tools.start(
         "demo", "--no-show-drafts", "--pad-layers", "0", "--draft-pad-layers", "0", env=environ
     ) as running:
-        while not tools.read_line(running.stdout).startswith("--- "):
-            pass
+        while not (line := tools.read_line(running.stdout)).startswith("--- "):
+            assert line, running.communicate()
         assert len(processes_using(folder)) == 2 or not Path("/proc").is_dir()
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=60)

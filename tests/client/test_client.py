@@ -161,9 +161,10 @@ async def test_cancelling_the_task_ends_the_sequence_on_both_nodes(client: Clien
 
 
 async def test_a_timeout_carries_what_had_arrived_and_ends_the_sequence(client: Client, cluster: Cluster) -> None:
-    with pytest.raises(GenerationTimeout, match=r"not finished within 0.3 s") as caught:
-        await client.generate(PROMPT, timeout=0.3)
+    with pytest.raises(GenerationTimeout, match=r"not finished within 1 s") as caught:
+        await client.generate(PROMPT, timeout=1)
     ids = caught.value.token_ids
+    assert ids
     assert ids == answer(PROMPT, len(ids))
     assert caught.value.text == TOKENIZER.decode(ids)
     await until(lambda: cluster.idle)

@@ -54,7 +54,11 @@ async def test_a_plain_peer_reads_its_stream_to_the_end(cluster: LocalCluster, c
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, said = await asyncio.wait_for(process.communicate(), DEADLINE)
+    try:
+        out, said = await asyncio.wait_for(process.communicate(), DEADLINE)
+    finally:
+        if process.returncode is None:
+            process.kill()
     result = await client.generate(TEXT, max_tokens=TOKENS, timeout=DEADLINE)
     assert process.returncode == 0, said
     assert out.decode().removesuffix("\n") == result.text.removesuffix("\n")
@@ -113,14 +117,14 @@ async def test_junk_on_every_socket_changes_nothing(cluster: LocalCluster, clien
     source = random.Random(5)
     alone = await client.generate(TEXT, max_tokens=256, ignore_eos=True, timeout=DEADLINE)
     before = dict((await client.status()).counters)
-    reading = asyncio.create_task(client.generate(TEXT, max_tokens=256, ignore_eos=True, timeout=DEADLINE))
-    await asyncio.to_thread(pelt, urls, source)
-    result = await reading
-    assert result.token_ids == alone.token_ids
-    status = await client.status()
+    pelting = asyncio.create_task(asyncio.to_thread(pelt, urls, source))
+    while not pelting.done():
+        result = await client.generate(TEXT, max_tokens=256, ignore_eos=True, timeout=DEADLINE)
+        assert result.token_ids == alone.token_ids
+    await pelting
+    status = await client.wait_for_draft(DEADLINE)
     after = dict(status.counters)
     assert after["malformed"] > before.get("malformed", 0)
-    assert not status.degraded
     assert status.sequences == 0
 
 

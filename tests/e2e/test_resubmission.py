@@ -14,7 +14,7 @@ from amusd_mp.core.messages import Finish
 
 DEADLINE = 60.0
 PROMPT = "def fibonacci(n):\n"
-TOKENS, KILLED_AFTER = 150, 70
+TOKENS, KILLED_AFTER = 400, 20
 SAMPLED: dict[str, Any] = {
     "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.8, "top_p": 0.95, "seed": 11, "logprobs": 2,
     "repetition_penalty": 1.1, "frequency_penalty": 0.2, "presence_penalty": 0.1,

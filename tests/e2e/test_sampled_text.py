@@ -83,12 +83,3 @@ async def test_the_sample_is_the_verify_models(
         for (number, _), result in zip(truth, results, strict=True):
             accepted[number] += result.stats.accepted
         assert min(accepted) > 0, accepted
-
-
-async def test_logprobs_arrive_with_the_tokens(client: Client) -> None:
-    result = await client.generate(TEXTS[0], max_tokens=8, temperature=1.0, seed=3, logprobs=2, timeout=60)
-    assert len(result.tokens) == 8
-    for token in result.tokens:
-        assert token.logprob is not None
-        assert token.logprob.logprob <= 0
-        assert len(token.logprob.top) == 2

@@ -187,4 +187,7 @@ def test_what_asks_for_nothing_special_is_accepted(http: httpx.Client, changes: 
 
 
 def test_after_all_this_a_token_can_be_made(http: httpx.Client) -> None:
+    answer = http.post(TEXT, json=COMPLETION)
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["completion_tokens"] == 1
     assert http.get("/health").json()["sequences"] == 0

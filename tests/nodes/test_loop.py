@@ -20,7 +20,7 @@ from amusd_mp.testing.stub import Stub, StubModel, StubTokenizer, agreeing_rule
 
 DATA = Path(__file__).parents[1] / "data"
 
-TURNS = 100
+TURNS = 10
 """Turns of the loop while 300 KB become tokens: with the interpreter held there could be two, at either end."""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -199,7 +198,10 @@ async def compare_until_used(
 
 
 def deployment(draft: str | None, **verify: object) -> dict[str, object]:
-    """Return a local deployment of the bundled verify model and a draft, a core for each where there are two."""
+    """Return a local deployment of the bundled verify model and a draft.
+
+    They have no cores of their own: two test files run at a time, whose nodes would all share the first two.
+    """
     nodes: dict[str, object] = {
         "verify": {
             "role": "verify",
@@ -207,7 +209,6 @@ def deployment(draft: str | None, **verify: object) -> dict[str, object]:
             "dtype": "float32",
             "threads": 1,
             "listen": "tcp://127.0.0.1:0",
-            **pinned(0),
             **verify,
         }
     }
@@ -218,11 +219,5 @@ def deployment(draft: str | None, **verify: object) -> dict[str, object]:
             "dtype": "float32",
             "threads": 1,
             "dial": "verify",
-            **pinned(1),
         }
     return {"nodes": nodes}
-
-
-def pinned(core: int) -> dict[str, object]:
-    """Return the setting that pins a node to one core, nothing where this process may not use both of the first two."""
-    return {"cores": [core]} if {0, 1} <= os.sched_getaffinity(0) else {}
