@@ -81,4 +81,4 @@ while True:
     if time.monotonic() - renewed > lease / 3:  # a client that falls silent loses its sequence
         ask("renew", verify=verify, sequences=[sequence])
         renewed = time.monotonic()
-print(f"\n[{window['finish']}, {window['counts']['output_tokens']} tokens]", file=sys.stderr)
+print(f"\n[{window['finish']}, {window['counts'].get('output_tokens', 0)} tokens]", file=sys.stderr)

@@ -67,7 +67,9 @@ def command(
     ] = False,
     delay_ms: Annotated[float, typer.Option(min=0, help="One-way delay added between draft and verify node.")] = 0.0,
     peer: Peer = None,
-    peer_threads: Annotated[str, typer.Option(metavar="N,...", help="The peer's threads, a contender for each.")] = "1",
+    peer_threads: Annotated[
+        str, typer.Option(metavar="N,...", help="The peer's threads; it runs once for each number.")
+    ] = "1",
     temperature: Annotated[float, typer.Option(min=0, help="0: greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Repeat r samples with seed + r.")] = 0,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Every response has all its tokens.")] = False,

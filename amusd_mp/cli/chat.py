@@ -30,7 +30,7 @@ def command(
     config: ConfigFile = None,
     key: KeyFile = None,
     server_key: ServerKey = None,
-    system: Annotated[str | None, typer.Option(metavar="TEXT", help="What comes first.", show_default=False)] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message.", show_default=False)] = None,
     show_drafts: ShowDrafts = False,
     connect_timeout: ConnectTimeout = 10.0,
     *,

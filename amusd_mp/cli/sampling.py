@@ -31,7 +31,7 @@ class Sampling:
     temperature: Annotated[float | None, _flag("0 is greedy.")] = None
     top_p: Annotated[float | None, _flag("Nucleus; 1 is off.")] = None
     top_k: Annotated[int | None, _flag("Most likely k; 0 is off.")] = None
-    min_p: Annotated[float | None, _flag("Share of the best probability; 0 is off.")] = None
+    min_p: Annotated[float | None, _flag("Least probability, as a share of the best one; 0 is off.")] = None
     presence_penalty: Annotated[float | None, _flag("For tokens already written; 0 is off.")] = None
     frequency_penalty: Annotated[float | None, _flag("The same, per occurrence; 0 is off.")] = None
     repetition_penalty: Annotated[float | None, _flag("Factor, the prompt included; 1 is off.")] = None

@@ -107,11 +107,13 @@ class NodeConfig(Section):
     trust_remote_code: bool = Field(default=False, description="run Python code that comes with the model")
     attention: Literal["slot", "sdpa"] = Field(
         default="slot",
-        description="`slot`: our own, which rounds a token the same in any block; `sdpa`: torch's kernels",
+        description="`slot`: our own, with which a token's result does not depend on what else is in the step;"
+        " `sdpa`: torch's kernels",
     )
     fixed_shapes: bool = Field(
         default=False,
-        description="pad every pass to one of few shapes: text repeats in low precision, each pass costs all rows",
+        description="pad every pass to one of few shapes: 16-bit text is the same each time; each pass costs as much as"
+        " `max_sequences` rows",
     )
     pad_layers: int = Field(
         default=0,
@@ -173,7 +175,8 @@ class SpeculationConfig(Section):
         default=LOOKAHEAD,
         ge=1,
         le=LOOKAHEAD_MAX,
-        description="tokens the draft may run ahead, fewer where more are hardly accepted; under `alternating` its k",
+        description="1 to 256: tokens the draft may run ahead, fewer where more are hardly accepted; under"
+        " `alternating` its k",
     )
 
     def rule(self) -> Speculation:

@@ -2,7 +2,7 @@
 
 Sequences that leave the choice to the policy (`core.policy`) are weighed together, by the best proposal there is for
 each; alternating ones wait for their round of proposals to be complete, autoregressive ones for nothing. Reads what
-drafts have proposed and how fast they are; computes nothing and ends nothing.
+drafts have proposed and how fast they are, and notes of each sequence what was waited for in vain.
 """
 
 from __future__ import annotations

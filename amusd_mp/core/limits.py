@@ -1,4 +1,4 @@
-"""Every limit and period of the protocol, in one place. Sizes in bytes, times in seconds."""
+"""The limits and periods that both ends of the protocol must know. Sizes in bytes, times in seconds."""
 
 from __future__ import annotations
 
