@@ -8,7 +8,10 @@ JOBS ?= 1
 REQUIREMENTS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint exactness sampling reproducible soak screenshots bench bench-losses bench-eight clean
+.PHONY: help demo test lint exactness sampling reproducible soak screenshots bench bench-losses bench-eight clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
 
 demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with the bundled pair
 	$(BIN)/amusd-mp demo

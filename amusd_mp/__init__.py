@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from amusd_mp.core.messages import Finish, Origin
     from amusd_mp.core.params import Strategy
     from amusd_mp.errors import (
+        AccessDenied,
         AmusdError,
         Busy,
         ConfigError,
         GenerationTimeout,
         ModelError,
+        NodeFailed,
+        NotReady,
         OperationalError,
+        ProtocolError,
         RequestError,
         SequenceLost,
         TransportError,
@@ -40,12 +44,16 @@ _HOMES = {
     "amusd_mp.core.messages": ("Finish", "Origin"),
     "amusd_mp.core.params": ("Strategy",),
     "amusd_mp.errors": (
+        "AccessDenied",
         "AmusdError",
         "Busy",
         "ConfigError",
         "GenerationTimeout",
         "ModelError",
+        "NodeFailed",
+        "NotReady",
         "OperationalError",
+        "ProtocolError",
         "RequestError",
         "SequenceLost",
         "TransportError",
@@ -57,6 +65,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessDenied",
     "AmusdError",
     "Busy",
     "Chunk",
@@ -67,8 +76,11 @@ __all__ = [
     "GenerationTimeout",
     "LocalCluster",
     "ModelError",
+    "NodeFailed",
+    "NotReady",
     "OperationalError",
     "Origin",
+    "ProtocolError",
     "RequestError",
     "SequenceLost",
     "SpeculativeDecoding",

@@ -40,12 +40,10 @@ from amusd_mp.core.output import Output
 from amusd_mp.core.params import Speculation, problem
 from amusd_mp.core.verify import VerifyCore
 from amusd_mp.core.verify_sequence import VerifySequence
-from amusd_mp.reader import Reader
+from amusd_mp.reader import RETRY_AFTER, Reader
 from amusd_mp.runtime import Runtime
 
 log = logging.getLogger(__name__)
-
-RETRY_AFTER = 0.5  # seconds a refused client should wait: a short answer's length
 
 Publish = Callable[[VerifySequence, Opened | Committed], None]
 
@@ -77,7 +75,7 @@ class Desk:
         self._on_work = on_work
         self._reader = Reader(tokenizer, card, runtime, core.free_rows)
         self._arriving: dict[str, asyncio.Future[None]] = {}
-        self._told = float("-inf")  # when a response last ended in a drain, or was asked for
+        self._last_end = float("-inf")  # when a response last ended in a drain, or was asked for
 
     def __repr__(self) -> str:
         return f"<Desk {len(self._core.live)} live, {self.finished} finished>"
@@ -122,7 +120,7 @@ class Desk:
         """Return a sequence's state from a position on. Raises Refusal for an unknown one."""
         page = self.ledger.find(sync.sequence).page(sync.start)
         if self.draining:
-            self._told = self._runtime.now()
+            self._last_end = self._runtime.now()
         return page
 
     def renew(self, renew: Renew) -> Renewed:
@@ -153,7 +151,7 @@ class Desk:
         for name in list(self._core.live):
             self.end(name, finish)
 
-    async def settle(self) -> None:
+    async def answer_arriving(self) -> None:
         """Wait until every request that is being tokenized has its answer, a refusal once this node drains."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
@@ -163,14 +161,14 @@ class Desk:
         except TimeoutError:
             log.warning("%d requests are still being tokenized, and get no answer", len(self._arriving))
 
-    async def part(self) -> None:
+    async def linger(self) -> None:
         """Wait until nobody is likely to ask any more for the end of what was finished in a drain.
 
         Whoever missed that learns of it by the next beat, and asks; so two beats without a question are enough, and
         the liveness time is in any case.
         """
         latest = self._runtime.now() + LIVENESS
-        while (left := min(self._told + 2 * BEAT, latest) - self._runtime.now()) > 0:  # noqa: ASYNC110
+        while (left := min(self._last_end + 2 * BEAT, latest) - self._runtime.now()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
     def expire(self) -> list[str]:
@@ -185,7 +183,7 @@ class Desk:
         self.finished += 1
         self.output_tokens += sequence.generated
         if self.draining:
-            self._told = self._runtime.now()
+            self._last_end = self._runtime.now()
 
     def read(self, name: str, tokens: tuple[int, ...]) -> str:
         """Return how guessed tokens of a live sequence read; "" for ids that are none."""

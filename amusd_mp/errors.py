@@ -1,4 +1,4 @@
-"""Every error of the package, in one tree.
+"""The errors that callers meet, in one tree; what is more particular derives from one of these, where it is raised.
 
     AmusdError
     ├── UsageError                 you broke it: fix the call, the file or the flag
@@ -118,7 +118,7 @@ class Mismatch(OperationalError):
 
 
 class Busy(OperationalError):
-    """The verify node admits no more sequences now. `retry_after` is in seconds."""
+    """There is no room now: for another sequence, draft or text to tokenize. `retry_after` is in seconds."""
 
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)

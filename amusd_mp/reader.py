@@ -18,7 +18,7 @@ from amusd_mp.runtime import Executor, Runtime
 
 BEHIND: Final = 8  # tokens that rejected ones are decoded behind
 WAITING: Final = 32  # texts that may wait for the thread, beside one for each sequence there is room for
-RETRY_AFTER: Final = 0.5  # seconds a refused client should wait
+RETRY_AFTER: Final = 0.5  # seconds a refused client should wait: a short answer's length
 
 R = TypeVar("R")
 

@@ -60,13 +60,13 @@ class ThreadExecutor:
                 except BaseException as error:  # whoever waits decides what it means
                     failure = error
             try:
-                future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
+                future.get_loop().call_soon_threadsafe(_resolve, future, result, failure)
             except RuntimeError:
                 return  # the loop has ended, and with it everybody who waited
             del item, call, future, result, failure  # nothing of a step outlives it while the thread waits
 
 
-def _settle(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
+def _resolve(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
     if future.cancelled():
         return
     if isinstance(failure, StopIteration):  # no future takes one, so whoever waits would wait for ever

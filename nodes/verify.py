@@ -128,8 +128,8 @@ class VerifyNode(Node):
                 guarding = tasks.create_task(self._guard.watch(self._revoke), name=f"{self.context.name} guards")
                 await self._compute()
                 if self._desk is not None:
-                    await self._desk.settle()
-                    await self._desk.part()
+                    await self._desk.answer_arriving()
+                    await self._desk.linger()
                 for task in (hearing, beating, guarding):
                     task.cancel()
         finally:
@@ -154,7 +154,7 @@ class VerifyNode(Node):
     # ------------------------------------------------------------------------------------------ the loop
 
     async def _compute(self) -> None:
-        """Plan, run, settle, publish; until a drain is over."""
+        """Plan, run, commit, publish; until a drain is over."""
         assert self._loaded is not None
         assert self._hub is not None
         model, core, now = self._loaded.model, self._core, self._runtime.now
@@ -174,7 +174,7 @@ class VerifyNode(Node):
                 quiet.end()
                 self._rounds.computed(result.seconds)
                 for sequence in core.apply(result, now()):
-                    self._settle(sequence)
+                    self._publish_commit(sequence)
                 if begun is not None:
                     self._show(replace(self._tracer.verified(begun), node=self.context.name))
 
@@ -188,7 +188,7 @@ class VerifyNode(Node):
             pass
         self._rounds.waited(began, self._runtime.now())
 
-    def _settle(self, sequence: VerifySequence) -> None:
+    def _publish_commit(self, sequence: VerifySequence) -> None:
         assert self._desk is not None
         self._publish(sequence, sequence.committed())
         if sequence.finish is not None:

@@ -40,6 +40,8 @@ def command(
     from amusd_mp.cli.address import find
     from amusd_mp.cli.loop import run
 
+    if sampling.logprobs is not None:
+        raise UsageError("--logprobs: a chat shows no numbers; use generate --json")
     talk = Talk(
         find(url, config, key, server_key),
         connect_timeout,

@@ -50,7 +50,10 @@ def command(
     """Continue a prompt. Ctrl-C cancels it on the nodes, too."""
     from amusd_mp.cli.address import find
     from amusd_mp.cli.loop import run
+    from amusd_mp.errors import UsageError
 
+    if sampling.logprobs is not None and not as_json:
+        raise UsageError("--logprobs tells its numbers in JSON: add --json")
     what = read_prompt(prompt, prompt_file, ids)
     options: Options = {**sampling.options(), "show_rejected": show_drafts, "timeout": timeout}
     address = find(url, config, key, server_key)

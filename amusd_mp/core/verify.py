@@ -189,7 +189,7 @@ class VerifyCore:
         for part, block, picked in zip(flight.parts, flight.step.blocks, result.picked, strict=True):
             if part.sequence.finish is not None:
                 self._free(part.sequence)
-            elif self._settle(part, block, picked, now):
+            elif self._commit(part, block, picked, now):
                 changed.append(part.sequence)
         if not flight.prefill:
             self._learn(flight, sum(part.sequence.outputs for part in flight.parts) - outputs, now)
@@ -206,12 +206,12 @@ class VerifyCore:
         if not only_caught_up:
             self.policy.took(scored, now - flight.began, chosen)
 
-    def _settle(self, part: Part, block: Block, picked: Picked, now: float) -> bool:
+    def _commit(self, part: Part, block: Block, picked: Picked, now: float) -> bool:
         sequence, proposal = part.sequence, part.proposal
         sequence.fed = block.start + len(block.tokens) - proposal.size
         if not picked.tokens:
             return False
-        outcome, finish = sequence.settle(proposal, picked)
+        outcome, finish = sequence.commit(proposal, picked)
         sequence.fed += min(outcome.accepted, sequence.fresh)
         sequence.version += 1
         sequence.committed_at = now

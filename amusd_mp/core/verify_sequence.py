@@ -150,7 +150,7 @@ class VerifySequence:
             self.logprobs.append(logprob or UNKNOWN)
         return self.output.add(token)
 
-    def settle(self, proposal: Proposal, picked: Picked) -> tuple[Outcome, Finish | None]:
+    def commit(self, proposal: Proposal, picked: Picked) -> tuple[Outcome, Finish | None]:
         """Commit what one verified block decides: accepted proposals, then the verify model's own next token.
 
         `picked.tokens` are the model's own tokens where `Proposal` says, so what is committed is what the model alone

@@ -113,7 +113,7 @@ async def run_node(
             elif not work.done():
                 logger.info("draining")
                 node.drain()
-                patience = drain_timeout + LIVENESS  # with nothing left it may stay for who missed an end (`Desk.part`)
+                patience = drain_timeout + LIVENESS  # with nothing left it may stay for who missed an end (`Desk.linger`)
                 await asyncio.wait({work}, timeout=patience)
                 if not work.done():
                     raise NodeFailed(

@@ -33,6 +33,7 @@ from amusd_mp.core.model import ModelCard
 from amusd_mp.core.params import Speculation
 from amusd_mp.errors import AmusdError
 from amusd_mp.runtime import Runtime
+from amusd_mp.security.allow import ROLES
 from amusd_mp.security.guard import Guard
 from amusd_mp.session.packages import packages
 from amusd_mp.session.peer import Peer
@@ -41,8 +42,6 @@ from amusd_mp.session.roster import Roster
 from amusd_mp.session.sender import Sender
 
 log = logging.getLogger(__name__)
-
-ROLES = ("draft", "client", "observer")
 
 OnRequest = Callable[[Envelope], Awaitable[Reply]]
 OnPublication = Callable[[Peer, Envelope], None]

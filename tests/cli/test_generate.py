@@ -167,6 +167,7 @@ def test_nobody_there_is_one_line_that_says_what_was_tried(tools: Any, nobody: s
         (("x", "--max-tokens", "0"), "max_tokens"),
         (("--ids", "4096"), "4096"),
         (("x", "--strategy", "psychic"), "'psychic' is not one of"),
+        (("x", "--logprobs", "2"), "--logprobs tells its numbers in JSON: add --json"),
     ],
 )
 def test_what_the_caller_can_fix_ends_with_2(tools: Any, arguments: tuple[str, ...], complaint: str) -> None:

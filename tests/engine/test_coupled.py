@@ -87,7 +87,7 @@ def generate(temperature: float, draft_temperature: float, sequences: int = SEQU
             for path, picked in zip(paths, ask(draft, live, paths, 1, draft_temperature), strict=True):
                 path.append(picked.tokens[0])
         for one, path, picked in zip(live, paths, ask(verify, live, paths, LOOKAHEAD + 1, temperature), strict=True):
-            one.settle(Proposal(tokens=tuple(path)), picked)
+            one.commit(Proposal(tokens=tuple(path)), picked)
         live = [one for one in live if one.outputs < LENGTH - 1]
     accepted, proposed = sum(one.tally.accepted for one in done), sum(one.tally.proposed for one in done)
     return torch.tensor([one.ids for one in done]), accepted / proposed

@@ -86,12 +86,12 @@ def draw(verify: Side, draft: Side, seeds: Sequence[int]) -> list[VerifySequence
         live.append(VerifySequence("s", "c", params, Speculation(), ids, len(ids), 1024, output, opened=0.0))
     done = live
     for one, picked in zip(live, verify.choose([(one, ()) for one in live]), strict=True):
-        one.settle(Proposal(), picked)
+        one.commit(Proposal(), picked)
     while live:
         guesses = draft.choose([(one, ()) for one in live])
         paths = [guess.tokens[: one.usable()] for one, guess in zip(live, guesses, strict=True)]
         for one, path, picked in zip(live, paths, verify.choose(list(zip(live, paths, strict=True))), strict=True):
-            one.settle(Proposal(tokens=path), picked)
+            one.commit(Proposal(tokens=path), picked)
         live = [one for one in live if one.outputs < 3]
     return done
 
