@@ -1,7 +1,9 @@
 """Measured against bound: the same nodes and schedule in virtual time, where nothing costs time but the two devices.
 
-Step times are those of each contender's own steps on the recorded prompts: a verify step may take longer beside a draft
-that goes on guessing, and so may a draft step that also feeds branches. Which tokens the draft guesses is taken from
+How long steps take relative to each other is that of each contender's own on the recorded prompts: a verify step may
+take longer beside a draft that goes on guessing, and so may a draft step that also feeds branches. All of them are then
+scaled so that a verify step takes on average what its device took in the measured run: a machine's speed changes, and
+a recorded step has a part of the framework's time in it. Which tokens the draft guesses is taken from
 alternating's rounds on the same prompts, token by token; that a runner-up was right instead is taken from the main
 contender's steps. What nobody looked at is drawn, as likely as the verify node found it on average. The simulated
 draft's confidence tells nothing. How far the rest carries shows in the strategies that have nothing to decide
@@ -22,7 +24,7 @@ from amusd_mp.testing.simulation.pair import simulate_pair
 def with_bound(summary: Mapping[str, Any], known: tuple[float, float, float] | None = None) -> dict[str, Any]:
     """Return the summary with `bounds`: by contender, ms/token, which share of it was reached, and the times assumed.
 
-    `known` are milliseconds of a verify step, of each proposal, and of a draft step; None: as recorded.
+    `known` are milliseconds of a verify step, of each proposal, and of a draft step; None: as recorded, and scaled.
     Unchanged where step times or acceptance are not known. Blocks, and may not be called from a running loop.
     """
     acceptance = alternating_acceptance(summary)
@@ -36,7 +38,8 @@ def with_bound(summary: Mapping[str, Any], known: tuple[float, float, float] | N
         if chosen is None or times is None or row["decode_total_ms"] is None:
             continue
         strategy, lookahead = chosen[0], chosen[1] or summary["settings"].get("lookahead") or LOOKAHEAD
-        verify_ms, verify_ms_per_token, draft_ms = times
+        pace = 1.0 if known else pace_of(summary, row["contender"])
+        verify_ms, verify_ms_per_token, draft_ms = (pace * each for each in times)
         found = simulate_pair(
             verify_ms=verify_ms,
             verify_ms_per_token=verify_ms_per_token,
@@ -75,6 +78,20 @@ def recorded(steps: Mapping[str, Any], label: str) -> tuple[float, float, float]
     cost = next((each for each in found if each is not None), None)
     draft_ms = own.get("draft_ms") or steps.get("draft_ms")
     return (*cost, draft_ms) if cost is not None and draft_ms else None
+
+
+def pace_of(summary: Mapping[str, Any], label: str) -> float:
+    """Return what a contender's verify step took in the measured run, as part of what its recorded ones did.
+
+    1.0 where either is not known.
+    """
+    work = summary.get("verify_device", {}).get(label)
+    own = (summary.get("steps") or {}).get("contenders", {}).get(label, {})
+    counts = own.get("verify_steps") or {}
+    recorded_ms = sum(count * own["verify_ms"][k] for k, count in counts.items())
+    if not work or not recorded_ms:
+        return 1.0
+    return float(1e3 * work["seconds"] / work["steps"] * sum(counts.values()) / recorded_ms)
 
 
 def completed(agreement: Sequence[str], acceptance: float, rescued: float) -> list[list[int]]:

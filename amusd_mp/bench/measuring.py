@@ -20,13 +20,32 @@ OnAnswer = Callable[[Answer], object]
 Prime = Callable[[BenchPrompt], Awaitable[object]]
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the verify node's device has done: steps, and the seconds that they took."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    def since(self, before: Work) -> Work:
+        """Return what was done after `before`."""
+        return Work(self.steps - before.steps, self.seconds - before.seconds)
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.steps + other.steps, self.seconds + other.seconds)
+
+
+Meter = Callable[[], Awaitable[Work]]
+
+
 @dataclass(slots=True)
 class Measurement:
-    """Answers and block times (seconds) by contender, in the same order of repeats and prompts for each.
+    """Answers and block times (seconds) by contender, in the same order of repeats and prompts for each; its `work`.
 
     concurrency:  prompts answered at once
     prime:        called before a prompt's first answer of a repeat, so that nobody alone pays for its prefill; None: a
                   block is all prompts
+    meter:        read before and after each block, outside of its time
     """
 
     writers: Sequence[Writer]
@@ -34,9 +53,11 @@ class Measurement:
     repeats: int
     concurrency: int = 1
     prime: Prime | None = None
+    meter: Meter | None = None
     on_answer: OnAnswer = lambda answer: None
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     walls: dict[str, list[float]] = field(default_factory=dict)
+    work: dict[str, Work] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -48,15 +69,21 @@ class Measurement:
         blocks = [list(self.prompts)] if self.prime is None else [[prompt] for prompt in self.prompts]
         self.answers = {writer.label: [] for writer in self.writers}
         self.walls = {writer.label: [] for writer in self.writers}
+        self.work = {writer.label: Work() for writer in self.writers}
         for repeat in range(self.repeats):
             for number, block in enumerate(blocks):
                 if self.prime is not None:
                     await self.prime(block[0])
                 first = (repeat + number) % len(self.writers)
                 for writer in (*self.writers[first:], *self.writers[:first]):
+                    before = await self._done()
                     began = time.perf_counter()
                     self.answers[writer.label] += await self._block(writer, block, repeat)
                     self.walls[writer.label].append(time.perf_counter() - began)
+                    self.work[writer.label] += (await self._done()).since(before)
+
+    async def _done(self) -> Work:
+        return Work() if self.meter is None else await self.meter()
 
     async def _block(self, writer: Writer, block: Sequence[BenchPrompt], repeat: int) -> list[Answer]:
         """Answer a block's prompts, `concurrency` at a time, and return the answers in the order of the prompts."""

@@ -15,7 +15,7 @@ from amusd_mp.bench import summary
 from amusd_mp.bench.curves import acceptance
 from amusd_mp.bench.differences import Difference, differences, margin
 from amusd_mp.bench.folder import RunFolder
-from amusd_mp.bench.measuring import Measurement, spaced
+from amusd_mp.bench.measuring import Measurement, Work, spaced
 from amusd_mp.bench.peer import peers_of
 from amusd_mp.bench.placing import beside, cores_for_peer
 from amusd_mp.bench.plan import Plan, Progress
@@ -110,6 +110,7 @@ class Bench:
             plan.repeats,
             plan.concurrency,
             prime=None if plan.blocks else lambda prompt: self._before(main, prompt, recorder),
+            meter=lambda: done_by(client),
             on_answer=lambda answer: self._keep(answer, status.model.name),
         )
         self._progress.phase("measuring", measurement.total)
@@ -126,6 +127,7 @@ class Bench:
             **summary.results(
                 measurement.answers, measurement.walls, alone.label, main.label, mixed=plan.concurrency > 1
             ),
+            "verify_device": {label: asdict(work) for label, work in measurement.work.items() if work.steps},
             "agreement": self._agreement(measurement, [*fixed, *best], main),
             "sweep": sorted(swept, key=lambda each: int(each["k"])),
             "different": {label: sum(each.contender == label for each in other) for label in measurement.answers},
@@ -220,6 +222,12 @@ class Bench:
         if not status.rounds:
             return None
         return {"rounds": status.rounds, "p50_us": 1e6 * status.round_p50, "p95_us": 1e6 * status.round_p95}
+
+
+async def done_by(client: Client) -> Work:
+    """Return what the verify node's device has done so far."""
+    status = await client.status()
+    return Work(status.steps, status.busy)
 
 
 @asynccontextmanager

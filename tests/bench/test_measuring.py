@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from amusd_mp.bench.measuring import Measurement, spaced
+from amusd_mp.bench.measuring import Measurement, Work, spaced
 from amusd_mp.bench.prompts import BenchPrompt
 from amusd_mp.bench.records import Answer, Turn
 
@@ -44,6 +44,21 @@ async def test_the_order_rotates_and_everything_is_paired() -> None:
     for given in measurement.answers.values():
         assert [(each.prompt, each.repeat) for each in given] == [("p", 0), ("q", 0), ("p", 1), ("q", 1)]
     assert [len(walls) for walls in measurement.walls.values()] == [4, 4]
+
+
+async def test_what_the_device_does_in_a_contenders_blocks_is_added_up() -> None:
+    book: list[tuple[str, str, int]] = []
+
+    async def meter() -> Work:
+        return Work(10 * len(book), sum(0.5 if label == "a" else 2.0 for label, _, _ in book))
+
+    async def prime(prompt: BenchPrompt) -> None:
+        book.append(("primed", prompt.id, 0))
+
+    scribes = [Scribe("a", book), Scribe("b", book)]
+    measurement = Measurement(scribes, PROMPTS[:2], 2, prime=prime, meter=meter)
+    await measurement.run()
+    assert measurement.work == {"a": Work(40, 2.0), "b": Work(40, 8.0)}
 
 
 async def test_several_prompts_at_once_are_one_block() -> None:

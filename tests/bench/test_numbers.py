@@ -162,6 +162,9 @@ def test_a_contenders_bound_is_of_its_own_step_times_and_of_all_where_they_were_
     assert with_bound(before)["bounds"]["autoregressive"]["ms_per_token"] == pytest.approx(20.0)
     assert assumed({**before, "steps": pooled}) == dict.fromkeys(labels, (24.0, 1.0, 5.0)), "as runs before kept them"
     assert "bounds" not in with_bound({**before, "steps": {}})
+    scaled = assumed({**before, "verify_device": {"amusd": {"steps": 100, "seconds": 3.41}}})
+    assert scaled["amusd"] == pytest.approx((33.0, 0.55, 8.8)), "the recorded ones took 31 ms, the measured ones 34.1"
+    assert scaled["autoregressive"] == (20.0, 0.0, 5.0)
 
 
 def test_agreement_is_what_was_seen_and_drawn_only_where_nothing_was() -> None:
