@@ -17,7 +17,8 @@ demo: $(VENV)/.run ## A draft and a verify node on this machine, generating with
 	$(BIN)/amusd-mp demo
 
 test: $(VENV)/.test ## The whole test suite, two files at a time
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+		-o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true  # a test that hangs says where, and fails
 
 lint: $(VENV)/.dev ## Style, format, types
 	$(BIN)/ruff check .

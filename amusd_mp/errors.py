@@ -15,7 +15,7 @@
         ├── AccessDenied           a key, or its role, does not allow this; says whose and what would
         ├── ProtocolError          the peer speaks another protocol or sent what no honest peer sends
         ├── Mismatch               draft and verify models do not fit together; names what differs
-        ├── Busy                   the verify node refuses more work now; `retry_after` says when to try again
+        ├── Busy                   no room now for a sequence, a draft or a text; `retry_after` says when to try again
         ├── NotReady               the node is loading or draining
         ├── NodeFailed             a node process ended or its device hangs
         ├── GenerationTimeout      a response was not finished in time; carries what was received

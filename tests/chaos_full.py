@@ -17,7 +17,7 @@ SEEDS, EVENTS, TOKENS = (1, 2, 3, 4), 25, 160
 WARM = 3  # rounds of all requests before memory is looked at: caches and pools have their size then
 
 GROWN, SLACK = 1.1, 16.0
-"""Memory at rest, afterwards, is at most this factor and this many MB above what it was before anything happened."""
+"""Memory at rest, afterwards, is at most this factor and this many MiB above what it was before anything happened."""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,6 @@ async def test_chaos(truth: Truth, seed: int) -> None:
         "  responses: " + ", ".join(f"{count} {what}" for what, count in outcomes.most_common()),
         f"  whole ones that went on in a next life: {sum(each.resubmissions > 0 for each in field.endings)}",
         f"  longest silence of a stream that went on or ended: {max(each.waited for each in field.endings):.1f} s",
-        "  memory at rest, MB: " + ", ".join(f"{who} {before[who]:.0f} -> {after[who]:.0f}" for who in before),
+        "  memory at rest, MiB: " + ", ".join(f"{who} {before[who]:.0f} -> {after[who]:.0f}" for who in before),
     ]
     print("\n" + "\n".join(lines))  # noqa: T201  # the figures are what this file is run for

@@ -141,8 +141,8 @@ class NodeConfig(Section):
     )
     restart: Literal["never", "on-failure"] = Field(
         default="never",
-        description="`on-failure`: `up` starts the node again when it fails after it was ready; `never`: its failure"
-        " stops the others",
+        description="`on-failure`: `up` starts the node again when it fails after it was ready, unless it was refused;"
+        " `never`: its failure stops the others",
     )
 
     def spec(self) -> ModelSpec:

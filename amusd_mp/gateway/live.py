@@ -89,9 +89,8 @@ class Live:
     async def generate(self, request: Request) -> Response:
         """`POST /live/generate`: one text, with every guess about it."""
         body = await read(request, LiveRequest)
-        await while_there(
-            request, self._upstream.client.status()
-        )  # what cannot begin is refused before the stream begins
+        # what cannot begin is refused before the stream begins
+        await while_there(request, self._upstream.client.status())
         writing = Writing(self._upstream, self._metrics.request(), options_of(body), None if body.chat else body.prompt)
         merged = Merged(writing.write, writing.guess)
 

@@ -43,7 +43,7 @@ class Upstream:
         self.url = url
         self.resubmit = resubmit
         self._connect = connect
-        self.line = WaitingLine(1)  # as long as rows are not known, nobody is let through at once
+        self.line = WaitingLine(1)  # one at a time, as long as rows are not known
         self._runtime = runtime
         self._client: Client | None = None
         self._fits = ""  # the life of the verify node that the line has its places from

@@ -22,7 +22,7 @@ class WaitingLine:
     def __init__(self, places: int, patience: float = PATIENCE) -> None:
         self.places = places
         self._patience = patience
-        self._owed = 0  # places that are to go, and cannot before somebody gives one up
+        self._owed = 0  # places to be withdrawn: when one is given up, or at the next arrival
         self.running = 0
         self.waiting = 0
         self._free = asyncio.Semaphore(places)
@@ -59,4 +59,7 @@ class WaitingLine:
             yield
         finally:
             self.running -= 1
-            self._free.release()
+            if self._owed:
+                self._owed -= 1
+            else:
+                self._free.release()

@@ -1,7 +1,7 @@
 """Keep one node running: start its process, start it again where its policy says so, and tell how it ended.
 
 Knows one node and no other; the launcher holds a keeper for each. A node is started again only if it was ready once:
-what never worked would only fail again, and so would one that calls its own configuration wrong (exit code 2).
+what never worked would only fail again, and so would what is configured wrong or was refused (exit code 2).
 """
 
 from __future__ import annotations

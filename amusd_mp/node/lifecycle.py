@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 from amusd_mp.config import Deployment
 from amusd_mp.core.limits import LIVENESS
 from amusd_mp.core.model import SIMULATED, Loaded, ModelSpec
-from amusd_mp.errors import AccessDenied, AmusdError, Mismatch, NodeFailed, UsageError
+from amusd_mp.errors import AccessDenied, AmusdError, Mismatch, NodeFailed, ProtocolError, UsageError
 from amusd_mp.log import Event, LogFormat, Renderer, configure, wants_colour
 from amusd_mp.node import Node, NodeContext, find_role
 from amusd_mp.node.binding import bind
@@ -113,7 +113,8 @@ async def run_node(
             elif not work.done():
                 logger.info("draining")
                 node.drain()
-                patience = drain_timeout + LIVENESS  # with nothing left it may stay for who missed an end (`Desk.linger`)
+                # with nothing left it may stay for who missed an end (`Desk.linger`)
+                patience = drain_timeout + LIVENESS
                 await asyncio.wait({work}, timeout=patience)
                 if not work.done():
                     raise NodeFailed(
@@ -211,11 +212,12 @@ def exit_when_stdin_ends() -> None:
 
 
 def exit_code(error: BaseException) -> int:
-    """Return a process's exit code for an error: 2 for what would come again until somebody changes something, else 1.
+    """Return a node's exit code for an error: 2 for what a new life of it would only meet again, else 1.
 
-    That is a call, a file or a model that is wrong, a key that is refused, or two models that do not fit.
+    That is a call, a file or a model that is wrong, or being refused: its key, its model, its protocol, or its life,
+    where another one has its name.
     """
-    return 2 if isinstance(error, UsageError | AccessDenied | Mismatch) else 1
+    return 2 if isinstance(error, UsageError | AccessDenied | Mismatch | ProtocolError) else 1
 
 
 def run_process(

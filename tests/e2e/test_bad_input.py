@@ -122,7 +122,7 @@ async def test_nobody_listening_is_told_within_the_deadline() -> None:
         held.bind(("127.0.0.1", 0))  # nobody else can listen there meanwhile, and this one does not
         port = held.getsockname()[1]
         with pytest.raises(Unreachable, match=rf"no verify node answers at tcp://127.0.0.1:{port} within 0.5 s"):
-            async with amusd_mp.connect(f"tcp://127.0.0.1:{port}", timeout=0.5):
+            async with asyncio.timeout(DEADLINE), amusd_mp.connect(f"tcp://127.0.0.1:{port}", timeout=0.5):
                 pass
 
 

@@ -214,24 +214,23 @@ async def test_the_line_before_a_full_node_does_not_wait_for_ever() -> None:
 async def test_a_line_grows_at_once_and_shrinks_as_places_are_given_up() -> None:
     line = WaitingLine(1, patience=0.01)
 
-    async def full() -> bool:
+    async def is_full() -> None:
         with pytest.raises(Busy):
             async with line.place():
                 raise AssertionError("one too many")
-        return True
 
     async with line.place():
         line.resize(2)
         async with line.place():
             line.resize(1)
-            assert await full()
-        assert await full()
+            await is_full()
+        await is_full()
     async with line.place():
-        assert await full()
+        await is_full()
     line.resize(5)
     line.resize(1)  # with nobody in it
     async with line.place():
-        assert await full()
+        await is_full()
 
 
 async def test_the_line_has_as_many_places_as_the_verify_nodes_present_life_has_rows() -> None:
@@ -245,8 +244,10 @@ async def test_the_line_has_as_many_places_as_the_verify_nodes_present_life_has_
         upstream: Upstream = node._gateway.upstream
         await until(lambda: healthy(http))
         assert upstream.line.places == 4
+        life = upstream.client.incarnation
         await cluster.cut("verify")
         await cluster.start("verify")
+        await until(lambda: upstream.connected and upstream.client.incarnation != life)
         await until(lambda: healthy(http))
         assert (await http.post("/v1/completions", json=ASK)).status_code == 200
         assert upstream.line.places == 2

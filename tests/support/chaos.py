@@ -265,7 +265,7 @@ async def arena(asks: Sequence[Ask], seed: int, processes: int = 4, tasks: int =
 
 
 async def at_rest(arena: Arena, rounds: int = 0) -> dict[str, float]:
-    """Wait until nothing is held, use every request `rounds` times, wait again; return each process's memory in MB."""
+    """Wait until nothing is held, use every request `rounds` times, wait again; return each process's memory in MiB."""
     async with arena.cluster.connect(timeout=DEADLINE) as client:
         await client.wait_for_draft(DEADLINE)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def children(pid: int | str = "self") -> set[int]:
-    """Return the processes that a process has started and not buried yet."""
+    """Return the processes that a process has started and not reaped yet."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return {int(child) for task in tasks for child in (task / "children").read_text("ascii").split()}
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process is there, buried or not."""
+    """Return whether a process is there, a zombie included."""
     return Path(f"/proc/{pid}").exists()
 
 
