@@ -16,6 +16,7 @@ from tree import FOLDERS, PROJECT, ROOT, SOURCES, python
 import amusd_mp
 
 PUBLIC = {
+    "AccessDenied",
     "AmusdError",
     "Busy",
     "Chunk",
@@ -26,8 +27,11 @@ PUBLIC = {
     "GenerationTimeout",
     "LocalCluster",
     "ModelError",
+    "NodeFailed",
+    "NotReady",
     "OperationalError",
     "Origin",
+    "ProtocolError",
     "RequestError",
     "SequenceLost",
     "SpeculativeDecoding",

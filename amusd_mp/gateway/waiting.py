@@ -58,8 +58,11 @@ class WaitingLine:
         try:
             yield
         finally:
-            self.running -= 1
-            if self._owed:
-                self._owed -= 1
-            else:
-                self._free.release()
+            self._leave()
+
+    def _leave(self) -> None:
+        self.running -= 1
+        if self._owed:
+            self._owed -= 1
+        else:
+            self._free.release()
